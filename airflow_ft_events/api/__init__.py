@@ -1,0 +1,1 @@
+"""The API's exchange without a socket, and the two transports that carry it."""

@@ -1,0 +1,168 @@
+"""The transport on aiohttp: carries whole requests and bodies, enforces the byte limit, decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from yarl import URL
+
+from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply, scrub
+from airflow_ft_events.api.network import Network, tls_context
+from airflow_ft_events.api.settings import Settings
+
+WORKER_BODY_LIMIT = 32 * 1024 * 1024
+TRIGGER_BODY_LIMIT = 4 * 1024 * 1024
+CONNECTIONS = 100
+"""Connections that all waits of one event loop share, for each way to reach a server."""
+
+
+class _Shared:
+    """One session and how many use it."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+        self.users = 0
+
+
+_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Network, _Shared]] = WeakKeyDictionary()
+_contexts: dict[str | None, ssl.SSLContext] = {}
+
+
+@asynccontextmanager
+async def shared_session(network: Network) -> AsyncIterator[aiohttp.ClientSession]:
+    """
+    Share one session among all that run in this event loop and reach their server the same way.
+
+    The last one to leave closes it. Sessions never cross event loops, and hold no credentials and no cookies.
+
+    :param network: proxies and CA bundle.
+    """
+    if network.ca not in _contexts:
+        _contexts[network.ca] = await asyncio.to_thread(tls_context, network)
+    shared_here = _sessions.setdefault(asyncio.get_running_loop(), {})
+    if network not in shared_here:
+        shared_here[network] = _Shared(
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=CONNECTIONS, limit_per_host=CONNECTIONS, ssl=_contexts[network.ca]
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        )
+    shared = shared_here[network]
+    shared.users += 1
+    try:
+        yield shared.session
+    finally:
+        shared.users -= 1
+        if shared.users == 0:
+            # off the map first: who comes while it closes makes a new one
+            if shared_here.get(network) is shared:
+                del shared_here[network]
+            await shared.session.close()
+
+
+class AsyncTransport:
+    """
+    Sends requests over a shared session.
+
+    :param settings: the connection; its key goes on each request, never into the session.
+    :param network: its proxy.
+    :param session: from :func:`shared_session`.
+    :param body_limit: decoded bytes of an answer that are read at most; default 32 MiB.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        network: Network,
+        session: aiohttp.ClientSession,
+        *,
+        body_limit: int = WORKER_BODY_LIMIT,
+    ) -> None:
+        self.settings = settings
+        self._network = network
+        self._session = session
+        self._body_limit = body_limit
+        self._headers = settings.all_headers
+        # per connect and per read, never in total: a total counts the wait for a free connection
+        self._timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=settings.connect_timeout, sock_read=settings.timeout
+        )
+
+    async def send(self, request: ApiRequest) -> Reply:
+        """
+        Carry one request.
+
+        :param request: it.
+        :returns: the whole answer, whatever its status, or why there is none.
+        """
+        reply = await self._send(request)
+        if isinstance(reply, ApiFault) and reply.kind is FaultKind.STALE:
+            reply = await self._send(request)
+        return reply
+
+    async def _send(self, request: ApiRequest) -> Reply:
+        url = URL(f"{self.settings.root}{request.path}", encoded=True)
+        params = {**self.settings.params, **request.params}
+        try:
+            async with self._session.request(
+                request.method,
+                url.with_query(params) if params else url,
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+                proxy=self._network.proxy,
+            ) as answer:
+                body = await self._body(answer)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return self._fault(error)
+        if body is None:
+            limit = self._body_limit // (1024 * 1024)
+            return ApiFault(
+                FaultKind.TOO_LARGE, f"the answer is larger than the {limit} MiB that are read at most here"
+            )
+        return ApiAnswer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, body)
+
+    async def _body(self, answer: aiohttp.ClientResponse) -> bytes | None:
+        """Read the decoded body up to the limit; None beyond it."""
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in answer.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._body_limit:
+                answer.close()
+                return None
+        return b"".join(chunks)
+
+    def _fault(self, error: Exception) -> ApiFault:
+        settings = self.settings
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+            kind, what = FaultKind.TLS, "the TLS connection failed"
+        elif isinstance(error, TimeoutError | aiohttp.ServerTimeoutError):
+            return ApiFault(
+                FaultKind.TIMEOUT,
+                f"no answer in {settings.timeout:g} s (connecting: {settings.connect_timeout:g} s)",
+            )
+        elif isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientProxyConnectionError):
+            kind, what = FaultKind.CONNECT, "could not connect"
+        elif isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError):
+            kind, what = FaultKind.STALE, "the connection broke"
+        else:
+            kind, what = FaultKind.BROKEN, "the connection broke"
+        reason: BaseException = getattr(error, "os_error", None) or error
+        return ApiFault(kind, f"{what} ({type(reason).__name__}: {_words(error, reason, settings)})")
+
+
+def _words(error: Exception, reason: BaseException, settings: Settings) -> str:
+    """Say why, and never with the text of an error that prints its request's headers."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return scrub(f"status {error.status} {error.message}", settings, limit=200)
+    return scrub(reason, settings, limit=200)

@@ -1,0 +1,156 @@
+"""The API's calls as generators that hand out requests, take what came of them, and return a value."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from airflow_ft_events.api.errors import FineTuningPagingError
+from airflow_ft_events.api.exchange import ApiRequest, Reply, answer_of, check, read_object, unreadable
+from airflow_ft_events.api.feed import EventFeed, Mark
+from airflow_ft_events.api.settings import Settings, quoted
+from airflow_ft_events.events import Event, Order
+
+Conversation = Generator[ApiRequest, Reply, Any]
+
+
+def job_request(settings: Settings, job_id: str) -> ApiRequest:
+    """
+    Ask for a job.
+
+    :param settings: the connection.
+    :param job_id: a checked job id.
+    """
+    return ApiRequest(
+        path=f"{settings.vendor.jobs_path}/{quoted(job_id)}", what=f"job {job_id}", job_id=job_id
+    )
+
+
+def read_job(request: ApiRequest, reply: Reply, settings: Settings) -> dict[str, Any]:
+    """
+    Read a job, and make sure that it is the one that was asked for.
+
+    :param request: what was asked.
+    :param reply: what came of it.
+    :param settings: the connection.
+    :returns: the job as the server described it, with a status.
+    :raises FineTuningApiError: a refusal or no answer.
+    :raises FineTuningAnswerError: no job, or another one.
+    """
+    answer = check(request, reply, settings)
+    job = read_object(request, answer, settings)
+    if not isinstance(job.get("status"), str) or not job["status"].strip():
+        raise unreadable(request, answer, settings, "has no job status")
+    if isinstance(job.get("id"), str) and request.job_id and job["id"] != request.job_id:
+        raise unreadable(request, answer, settings, "is about another job")
+    return job
+
+
+def get_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, dict[str, Any]]:
+    """
+    Read a job.
+
+    :param settings: the connection.
+    :param job_id: a checked job id.
+    """
+    request = job_request(settings, job_id)
+    return read_job(request, (yield request), settings)
+
+
+def cancel_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, dict[str, Any]]:
+    """
+    Cancel a job.
+
+    :param settings: the connection.
+    :param job_id: a checked job id.
+    :returns: the job as the server then describes it.
+    """
+    asked = job_request(settings, job_id)
+    request = replace(asked, path=f"{asked.path}/cancel", what=f"cancel job {job_id}", method="POST")
+    return read_object(request, check(request, (yield request), settings), settings)
+
+
+def list_jobs(settings: Settings, limit: int | None) -> Generator[ApiRequest, Reply, list[dict[str, Any]]]:
+    """
+    List jobs, as the server orders them.
+
+    :param settings: the connection.
+    :param limit: jobs at most; None for all.
+    """
+    jobs: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    after: str | None = None
+    while limit is None or len(jobs) < limit:
+        params: dict[str, str] = {}
+        if settings.vendor.pages:
+            wanted = settings.page_size if limit is None else min(settings.page_size, limit - len(jobs))
+            params = {"limit": str(wanted)} | ({"after": after} if after else {})
+        request = ApiRequest(path=settings.vendor.jobs_path, what="the fine-tuning jobs", params=params)
+        answer = check(request, (yield request), settings)
+        page = read_object(request, answer, settings)
+        found = page.get("data")
+        if not isinstance(found, list) or not all(isinstance(job, dict) for job in found):
+            raise unreadable(request, answer, settings, "has no list of jobs named 'data'")
+        new = [job for job in found if str(job.get("id")) not in seen]
+        seen.update(str(job.get("id")) for job in new)
+        jobs += new
+        has_more = page.get("has_more")
+        if has_more is False or not settings.vendor.pages:
+            break
+        last = found[-1].get("id") if found else None
+        if not new or not isinstance(last, str) or last == after:
+            if has_more:
+                raise FineTuningPagingError(
+                    f"Connection {settings.conn_id!r}: the server says that there are more jobs and its "
+                    "page leads "
+                    f"nowhere (after={after!r}). Reading on would never end.",
+                    conn_id=settings.conn_id,
+                )
+            break
+        after = last
+    return jobs if limit is None else jobs[:limit]
+
+
+def read_events(
+    settings: Settings,
+    job_id: str,
+    *,
+    newer_than: str | None = None,
+    max_events: int | None = None,
+) -> Generator[ApiRequest, Reply, EventFeed]:
+    """
+    Read a job's log, or what is newer than a known event.
+
+    :param settings: the connection.
+    :param job_id: a checked job id.
+    :param newer_than: the id of the known event; None for the whole log.
+    :param max_events: how many of the newest are wanted; None for all. A newest-first server is asked for no
+        more.
+    :returns: the feed, with what it collected.
+    """
+    feed = EventFeed(settings=settings, job_id=job_id, mark=Mark(ids=(newer_than,)) if newer_than else None)
+    while request := feed.next_request():
+        feed.take(answer_of(request, (yield request), settings))
+        if (
+            max_events
+            and feed.order is Order.NEWEST_FIRST
+            and feed.order_is_known
+            and feed.count >= max_events
+        ):
+            break
+    return feed
+
+
+def newest_events(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, list[Event]]:
+    """
+    Read the newest page of a job's log.
+
+    :param settings: the connection.
+    :param job_id: a checked job id.
+    :returns: its events, oldest first.
+    """
+    feed = EventFeed(settings=settings, job_id=job_id, depth=1)
+    while request := feed.next_request():
+        feed.take(answer_of(request, (yield request), settings))
+    return feed.collected_events()[-settings.page_size :]

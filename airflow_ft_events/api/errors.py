@@ -1,0 +1,131 @@
+"""Typed errors: what happened, to which job, through which connection, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class FineTuningError(Exception):
+    """
+    The base of this package's errors: a question to the server got no usable answer.
+
+    A plain exception on purpose: Airflow's ``soft_fail`` turns its own exceptions into skips, and "could not
+    ask"
+    must never become one.
+
+    :param message: the whole text.
+    :param job_id: the job concerned, or None.
+    :param conn_id: the connection used, or None.
+    """
+
+    def __init__(self, message: str, *, job_id: str | None = None, conn_id: str | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.conn_id = conn_id
+
+    @property
+    def message(self) -> str:
+        """The whole text."""
+        return str(self.args[0]) if self.args else ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """:returns: the error as plain data, to travel from a trigger to the worker."""
+        return {"kind": type(self).__name__, "message": self.message, **self._facts()}
+
+    def _facts(self) -> dict[str, Any]:
+        return {"job_id": self.job_id, "conn_id": self.conn_id}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self._facts())
+
+
+def _rebuild(kind: type[FineTuningError], message: str, facts: Mapping[str, Any]) -> FineTuningError:
+    return kind(message, **facts)
+
+
+class FineTuningInputError(FineTuningError, ValueError):
+    """A parameter or a connection cannot be used as it is; nothing was asked."""
+
+
+class FineTuningApiError(FineTuningError):
+    """
+    The server refused, or could not be reached.
+
+    :param status: HTTP status, or None where there was no answer.
+    :param code: the server's error code, or None.
+    :param request_id: the server's id of the request, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str | None = None,
+        conn_id: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, job_id=job_id, conn_id=conn_id)
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            **super()._facts(),
+            "status": self.status,
+            "code": self.code,
+            "request_id": self.request_id,
+        }
+
+
+class FineTuningAuthError(FineTuningApiError):
+    """The server does not accept the key (401) or does not let it do this (403)."""
+
+
+class FineTuningJobNotFound(FineTuningApiError):
+    """The server does not know the job, or no longer."""
+
+
+class FineTuningRateLimited(FineTuningApiError):
+    """The server asks for a pause (429) that is longer than a call may wait."""
+
+
+class FineTuningPagingError(FineTuningError):
+    """The server's cursor does not advance: reading on would never end."""
+
+
+class FineTuningAnswerError(FineTuningError):
+    """An answer that cannot be read."""
+
+
+_KINDS: dict[str, type[FineTuningError]] = {
+    kind.__name__: kind
+    for kind in (
+        FineTuningError,
+        FineTuningInputError,
+        FineTuningApiError,
+        FineTuningAuthError,
+        FineTuningJobNotFound,
+        FineTuningRateLimited,
+        FineTuningPagingError,
+        FineTuningAnswerError,
+    )
+}
+
+
+def error_from_dict(given: Mapping[str, Any]) -> FineTuningError:
+    """
+    Rebuild an error from :meth:`FineTuningError.as_dict`.
+
+    :param given: the data; an unknown kind becomes the base class, and its text is kept.
+    """
+    facts = {name: value for name, value in given.items() if name not in ("kind", "message")}
+    message = str(given.get("message") or "no message")
+    kind = _KINDS.get(str(given.get("kind")), FineTuningError)
+    try:
+        return kind(message, **facts)
+    except TypeError:
+        return FineTuningError(message)

@@ -1,0 +1,375 @@
+"""Requests to make, answers to read, and whether and when to try again; no socket, no clock."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from airflow_ft_events.api.errors import (
+    FineTuningAnswerError,
+    FineTuningApiError,
+    FineTuningAuthError,
+    FineTuningError,
+    FineTuningJobNotFound,
+    FineTuningRateLimited,
+)
+from airflow_ft_events.api.settings import Settings
+from airflow_ft_events.events import one_line
+
+BACKOFF_START = 1.0
+BACKOFF_MOST = 60.0
+LONGEST_RETRY_AFTER = 120.0
+"""A call on a worker gives up when told to wait longer (the official client's limit)."""
+_RETRIED = {408, 409, 429}
+_REQUEST_ID_HEADERS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id", "cf-ray")
+_KEY_LIKE = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][A-Za-z0-9_\-*.]{6,}|[^\s\"'<>]*\*{3,}[^\s\"'<>]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiRequest:
+    """
+    One request, below the API's root.
+
+    :param path: path below the root, quoted.
+    :param what: what it asks, for messages: "the events of job ftjob-1".
+    :param method: GET or POST; default GET.
+    :param params: query parameters.
+    :param job_id: the job concerned, or None.
+    """
+
+    path: str
+    what: str
+    method: str = "GET"
+    params: Mapping[str, str] = field(default_factory=dict)
+    job_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAnswer:
+    """
+    One whole answer.
+
+    :param status: HTTP status.
+    :param headers: header values by lower-case name.
+    :param body: the decoded body.
+    :param tries: how many tries it took; default 1.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    tries: int = 1
+
+    @property
+    def server_time(self) -> float | None:
+        """The server's clock, seconds since 1970, from its Date header; None where that cannot be read."""
+        return _http_date(self.headers.get("date", ""))
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's id of this request, from whichever header carries it."""
+        found = next((self.headers[name] for name in _REQUEST_ID_HEADERS if self.headers.get(name)), None)
+        return one_line(found, limit=100) if found else None
+
+
+class FaultKind(StrEnum):
+    """Why there is no answer."""
+
+    CONNECT = "connect"
+    TIMEOUT = "timeout"
+    BROKEN = "broken"
+    STALE = "stale"
+    """A reused connection that the server had closed: tried again once, uncounted."""
+    TLS = "tls"
+    TOO_LARGE = "too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiFault:
+    """
+    No answer.
+
+    :param kind: why.
+    :param text: one line for people, without secrets.
+    :param tries: how often it was tried; default 1.
+    """
+
+    kind: FaultKind
+    text: str
+    tries: int = 1
+
+
+Reply = ApiAnswer | ApiFault
+
+
+@lru_cache(maxsize=256)
+def _http_date(text: str) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    if not text:
+        return None
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def retry_after(answer: ApiAnswer, *, now: float) -> float | None:
+    """
+    Read how long the server asks to wait.
+
+    :param answer: its answer; ``retry-after-ms``, or ``Retry-After`` in seconds or as an HTTP date.
+    :param now: our clock, used where the answer has no Date header.
+    :returns: seconds, at least 0; None where it asks for nothing readable.
+    """
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            wait = float(answer.headers[name]) * scale
+        except (KeyError, ValueError):
+            continue
+        if 0 <= wait < 1e9:
+            return wait
+    moment = _http_date(answer.headers.get("retry-after", ""))
+    if moment is None:
+        return None
+    server_now = answer.server_time
+    return max(0.0, moment - (server_now if server_now is not None else now))
+
+
+def next_try(reply: Reply, *, attempt: int, max_retries: int, luck: float, now: float) -> float | None:
+    """
+    Decide whether a call on a worker is made again, and when.
+
+    Connection errors, timeouts, 408, 409, 429 and 5xx are; ``x-should-retry`` overrides. The wait is what the
+    server
+    asks for, or else exponential backoff with full jitter (1 s doubling to 60 s).
+
+    :param reply: what the last try brought.
+    :param attempt: tries made so far, from 1.
+    :param max_retries: tries allowed after the first.
+    :param luck: a random number from 0 to 1, for the jitter.
+    :param now: seconds since 1970, to read a Retry-After date.
+    :returns: seconds to wait, or None to give up (also when told to wait more than 120 s).
+    """
+    if attempt > max_retries:
+        return None
+    if isinstance(reply, ApiFault):
+        if reply.kind in (FaultKind.TLS, FaultKind.TOO_LARGE):
+            return None
+    else:
+        verdict = reply.headers.get("x-should-retry", "").lower()
+        retried = reply.status in _RETRIED or reply.status >= 500
+        if reply.status < 300 or not (retried or verdict == "true") or verdict == "false":
+            return None
+        asked = retry_after(reply, now=now)
+        if asked is not None:
+            return asked if asked <= LONGEST_RETRY_AFTER else None
+    return luck * min(BACKOFF_MOST, BACKOFF_START * 2.0 ** min(attempt - 1, 30))
+
+
+def scrub(text: object, settings: Settings, *, limit: int = 500) -> str:
+    """
+    Make a server's or a library's words fit for messages: no secret, no control characters, one line.
+
+    :param text: the words.
+    :param settings: whose secrets are masked.
+    :param limit: characters kept; default 500.
+    """
+    line = one_line(text, limit=20_000)
+    for secret in settings.secrets:
+        line = line.replace(secret, "***")
+    return one_line(_KEY_LIKE.sub("***", line), limit=limit)
+
+
+def decode(body: bytes) -> Any:
+    """
+    Decode JSON (msgspec reads a page of events in about a third of the standard library's time).
+
+    :param body: the bytes.
+    :raises ValueError: where they are no JSON.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        # the standard library also takes NaN, Infinity, lone surrogates and a byte order mark
+        return json.loads(body)
+
+
+def read_object(request: ApiRequest, answer: ApiAnswer, settings: Settings) -> dict[str, Any]:
+    """
+    Read an answer that must be a JSON object.
+
+    :param request: what was asked.
+    :param answer: what came, with a status below 300.
+    :param settings: the connection, for messages.
+    :raises FineTuningAnswerError: where it is something else.
+    """
+    try:
+        found = decode(answer.body)
+    except (ValueError, RecursionError):
+        raise unreadable(request, answer, settings, "is not JSON") from None
+    if not isinstance(found, dict):
+        raise unreadable(request, answer, settings, "is not a JSON object")
+    return found
+
+
+def unreadable(
+    request: ApiRequest, answer: ApiAnswer, settings: Settings, problem: str
+) -> FineTuningAnswerError:
+    """
+    Make the error for an answer that cannot be read.
+
+    :param request: what was asked.
+    :param answer: what came.
+    :param settings: the connection.
+    :param problem: what is wrong with it: "is not JSON".
+    :returns: the error, which shows the first 200 characters.
+    """
+    came = scrub(answer.body[:4000].decode("utf-8", "replace"), settings, limit=200) or "nothing"
+    kind = one_line(answer.headers.get("content-type", ""), limit=60) or "no content type"
+    return FineTuningAnswerError(
+        f"Asking for {request.what} through connection {settings.conn_id!r}: the answer {problem} "
+        f"({answer.status}, {kind}): {came}. Check that 'Host' ({settings.root}) is the root of a "
+        "fine-tuning API"
+        " and not a web page or another service.",
+        job_id=request.job_id,
+        conn_id=settings.conn_id,
+    )
+
+
+def answer_of(request: ApiRequest, reply: Reply, settings: Settings) -> ApiAnswer:
+    """
+    Let an answer through, whatever its status, and turn "no answer" into its error.
+
+    :param request: what was asked.
+    :param reply: what came of it.
+    :param settings: the connection.
+    :raises FineTuningApiError: there is no answer.
+    :raises FineTuningAnswerError: a body beyond the byte limit.
+    """
+    if isinstance(reply, ApiFault):
+        raise error_of(request, reply, settings)
+    return reply
+
+
+def check(request: ApiRequest, reply: Reply, settings: Settings) -> ApiAnswer:
+    """
+    Let a good answer through and turn everything else into a typed error.
+
+    :param request: what was asked.
+    :param reply: what came of it.
+    :param settings: the connection.
+    :returns: the answer, with a status from 200 to 299.
+    :raises FineTuningApiError: a refusal or no answer, or one of its kinds.
+    :raises FineTuningAnswerError: a body beyond the byte limit.
+    """
+    if isinstance(reply, ApiAnswer) and 200 <= reply.status < 300:
+        return reply
+    raise error_of(request, reply, settings)
+
+
+def error_of(request: ApiRequest, reply: Reply, settings: Settings) -> FineTuningError:
+    """
+    Turn a refusal, or no answer, into the typed error that tells what to do next.
+
+    :param request: what was asked.
+    :param reply: what came of it.
+    :param settings: the connection.
+    """
+    asked = f"{'Asking for' if request.method == 'GET' else 'Asking to'} {request.what}"
+    asked += f" through connection {settings.conn_id!r}"
+    after = f" after {reply.tries} tries" if reply.tries > 1 else ""
+    if isinstance(reply, ApiFault):
+        if reply.kind is FaultKind.TOO_LARGE:
+            return FineTuningAnswerError(
+                f"{asked}: {reply.text}.", job_id=request.job_id, conn_id=settings.conn_id
+            )
+        advice = {
+            FaultKind.TLS: "Check the certificate, or set 'verify' in the extra to your CA bundle",
+            FaultKind.TIMEOUT: "Check the network, or raise 'timeout' in the connection's extra",
+        }.get(reply.kind, "Check the network, proxies and 'Host'")
+        return FineTuningApiError(
+            f"{asked} brought no answer{after}: {reply.text}. {advice} (server {settings.root}). "
+            "This says nothing about the job itself.",
+            job_id=request.job_id,
+            conn_id=settings.conn_id,
+        )
+    code, said = _server_words(reply, settings)
+    kind, advice = _refusal(request, reply, settings)
+    facts = [f"code {code}"] if code else []
+    facts += [f"request id {reply.request_id}"] if reply.request_id else []
+    return kind(
+        f"{asked} was refused with {reply.status}{after}: {said}"
+        f"{' (' + ', '.join(facts) + ')' if facts else ''}. {advice}",
+        job_id=request.job_id,
+        conn_id=settings.conn_id,
+        status=reply.status,
+        code=code,
+        request_id=reply.request_id,
+    )
+
+
+def _refusal(
+    request: ApiRequest, answer: ApiAnswer, settings: Settings
+) -> tuple[type[FineTuningApiError], str]:
+    """Choose the type of a refusal and what to do about it."""
+    status = answer.status
+    if status == 401:
+        return FineTuningAuthError, f"Check the API key in 'Password' of connection {settings.conn_id!r}."
+    if status == 403:
+        return (
+            FineTuningAuthError,
+            "The key is not allowed to do this: check its permissions, organization and project.",
+        )
+    if status == 404:
+        if request.job_id:
+            return FineTuningJobNotFound, (
+                f"Check the job id, and that this key's organization and project own the job on "
+                f"{settings.root}."
+            )
+        return FineTuningApiError, f"Check that 'Host' ({settings.root}) is the root of a fine-tuning API."
+    if status == 429:
+        wait = retry_after(answer, now=0.0)
+        asked = f"; the server asks to wait {wait:.0f} s" if wait else ""
+        return FineTuningRateLimited, f"Too many requests or no quota left{asked}. Try again later."
+    if 300 <= status < 400:
+        where = scrub(answer.headers.get("location", "nowhere"), settings, limit=200)
+        return (
+            FineTuningApiError,
+            f"It redirects to {where}; redirects are not followed, so set 'Host' to the right address.",
+        )
+    if status >= 500:
+        return (
+            FineTuningApiError,
+            "The trouble is the server's: try again later. This says nothing about the job itself.",
+        )
+    return FineTuningApiError, "See what the server says."
+
+
+def _server_words(answer: ApiAnswer, settings: Settings) -> tuple[str | None, str]:
+    """Read code and message of an error body: OpenAI's, Azure's, FastAPI's ``detail``, a gateway's page."""
+    try:
+        found = decode(answer.body)
+    except (ValueError, RecursionError):
+        found = None
+    code: Any = None
+    message: Any = None
+    if isinstance(found, dict):
+        error = found.get("error", found)
+        if isinstance(error, dict):
+            code = error.get("code") or error.get("type")
+            message = error.get("message") or found.get("detail") or found.get("message")
+        else:
+            message = error
+    if not isinstance(message, str):
+        message = json.dumps(message) if message else answer.body[:4000].decode("utf-8", "replace")
+        message = re.sub(r"<[^>]*>", " ", message)
+    said = scrub(re.sub(r"\s+", " ", message), settings, limit=400).rstrip(".")
+    return (scrub(code, settings, limit=100) if code else None), said or "no explanation"

@@ -1,0 +1,326 @@
+"""EventFeed: walks a job's log, whichever way its server orders it, and remembers where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_ft_events.api.errors import FineTuningPagingError
+from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, check, error_of, read_object, unreadable
+from airflow_ft_events.api.settings import Settings, quoted
+from airflow_ft_events.events import (
+    Event,
+    EventPage,
+    Order,
+    content_hash,
+    epoch_seconds,
+    identify,
+    order_of,
+    server_id,
+)
+
+KEPT = 32
+"""How many of the newest events a mark knows: enough to see late ones, small enough for 1,000 waits."""
+SAME_PAGES = 10
+"""So many pages in a row that say the same, under ids of their own, are a cursor that does not advance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """
+    Where a reading stopped: what is known of the newest events, at most 32 of them.
+
+    :param ids: their ids, oldest first, the server's or made ones.
+    :param order: the server's order, where a page has shown it.
+    :param created_at: the newest time among them, seconds since 1970.
+    :param hashes: what they say, without their ids; empty where only an id is known.
+    """
+
+    ids: tuple[str, ...] = ()
+    order: Order | None = None
+    created_at: float | None = None
+    hashes: tuple[int, ...] = ()
+
+    @property
+    def last_id(self) -> str | None:
+        """The newest known id."""
+        return self.ids[-1] if self.ids else None
+
+    def moved(self, events: Sequence[Event], *, order: Order | None) -> Mark:
+        """
+        Move the mark on.
+
+        :param events: what was read since, oldest first.
+        :param order: the server's order, where a page has shown it.
+        """
+        newest = events[-KEPT:]
+        times = [event.created_at for event in newest]
+        known = [time for time in (self.created_at, *times) if time is not None]
+        return Mark(
+            ids=(*self.ids, *(event.id for event in newest))[-KEPT:],
+            order=order,
+            created_at=max(known, default=None),
+            hashes=(*self.hashes, *(_said(event.raw) for event in newest))[-KEPT:],
+        )
+
+
+def _said(raw: Mapping[str, Any]) -> int:
+    return int(content_hash(raw)[:15], 16)
+
+
+class EventFeed:
+    """
+    One walk through a job's log: hands out requests, takes answers, and ends.
+
+    On a newest-first server ``after`` leads to older events, so new ones are found by walking back from the
+    front until
+    a known one shows; on an oldest-first server ``after`` leads to newer ones. The order is told from the
+    pages, and
+    is the vendor's where they cannot tell.
+
+    :param settings: the connection.
+    :param job_id: a checked job id.
+    :param page_size: events to ask for at a time; default the connection's.
+    :param mark: where an earlier reading stopped: only what is newer is read. Default None: the whole log.
+    :param after: a raw cursor to start at, as the server understands it; not together with ``mark``.
+    :param depth: pages to walk back at most on a newest-first server; default None, all.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        job_id: str,
+        page_size: int | None = None,
+        mark: Mark | None = None,
+        after: str | None = None,
+        depth: int | None = None,
+    ) -> None:
+        self._settings = settings
+        self._vendor = settings.vendor
+        self._path = f"{self._vendor.jobs_path}/{quoted(job_id)}/events"
+        self._job_id = job_id
+        self._page_size = page_size or settings.page_size
+        self._mark = mark if mark and mark.ids else None
+        self._known = frozenset(self._mark.ids) if self._mark else frozenset()
+        self._depth = depth
+        self._order: Order | None = mark.order if mark else None
+        self._cursor = after
+        self._seeking = False
+        if self._mark and self.order is Order.OLDEST_FIRST and self._vendor.pages:
+            self._cursor, self._seeking = self._mark.last_id, True
+        self._refused: str | None = None
+        self._probing = False
+        self._done = False
+        self._seen: set[str] = set()
+        self._same_pages = 0
+        self._last_page: Sequence[Any] = ()
+        self._pages: list[Sequence[dict[str, Any]]] = []
+        self._page_count = 0
+        self.found: bool | None = None if self._mark is None else False
+        """Whether the marked event was met; None where there is no mark."""
+        self.cut = False
+        """Whether ``depth`` ended the walk before a known event or the log's beginning."""
+
+    @property
+    def order(self) -> Order:
+        """The server's order as far as it is known, else its vendor's."""
+        return self._order or self._vendor.order
+
+    @property
+    def order_is_known(self) -> bool:
+        """Whether a page has shown the order."""
+        return self._order is not None
+
+    @property
+    def count(self) -> int:
+        """How many new events the walk has collected so far."""
+        return sum(len(page) for page in self._pages)
+
+    def next_request(self) -> ApiRequest | None:
+        """:returns: the next request to make, or None at the end of the walk."""
+        if self._done:
+            return None
+        params: dict[str, str] = {}
+        if self._vendor.pages:
+            params["limit"] = str(self._page_size)
+            if self._cursor is not None:
+                params["after"] = self._cursor
+        return ApiRequest(
+            path=self._path,
+            what=f"the events of job {self._job_id}",
+            params=params,
+            job_id=self._job_id,
+        )
+
+    def take(self, answer: ApiAnswer) -> EventPage:
+        """
+        Take the answer to the last request.
+
+        :param answer: it, whatever its status.
+        :returns: the page; empty where a cursor was refused and the walk begins again without it.
+        :raises FineTuningApiError: a refusal.
+        :raises FineTuningPagingError: a cursor that does not advance.
+        :raises FineTuningAnswerError: an answer that is no page of events.
+        """
+        request = self.next_request()
+        assert request is not None, "the walk is over"
+        if answer.status in (400, 404) and self._cursor is not None:
+            return self._cursor_refused(request, answer)
+        raws, has_more = self._read(request, check(request, answer, self._settings))
+        if self._probing:  # the job is there, so it was the cursor: the walk goes on where it was, once
+            self._probing, self._cursor = False, self._refused
+            return self._nothing()
+        self._page_count += 1
+        self._order = order_of(raws) or self._order
+        if self._seeking and self._leads_back(raws):
+            self._order, self._seeking, self._cursor = Order.NEWEST_FIRST, False, None
+            return self._nothing()
+        if self._seeking:
+            self.found = True
+        unseen = self._unseen(raws)
+        new = self._newer_than_mark(raws, unseen) if self._mark else unseen
+        if self._must_jump():
+            self._cursor, self._seeking = self._mark.last_id if self._mark else None, True
+            self._seen.clear()
+            return self._nothing()
+        self._pages.append(new)
+        self._advance(raws, bool(unseen), has_more)
+        return EventPage(data=raws, has_more=has_more, order=self.order, new=new)
+
+    def collected(self) -> list[dict[str, Any]]:
+        """:returns: all new events of the walk, oldest first, each once."""
+        in_order = [raw for page in self._pages for raw in page]
+        order = order_of(in_order) or self.order
+        return in_order if order is Order.OLDEST_FIRST else in_order[::-1]
+
+    def collected_events(self) -> list[Event]:
+        """:returns: the same, typed."""
+        return identify(self.collected(), order=Order.OLDEST_FIRST)
+
+    def mark(self) -> Mark | None:
+        """:returns: where this walk stopped, for the next one; None where the log is empty so far."""
+        if self._mark is None and not any(self._pages):
+            return None
+        return (self._mark or Mark()).moved(self.collected_events(), order=self._order)
+
+    def _cursor_refused(self, request: ApiRequest, answer: ApiAnswer) -> EventPage:
+        """Ask again without the cursor: that tells whether the cursor was refused, or the job."""
+        if self._refused == self._cursor:
+            error = error_of(request, answer, self._settings)
+            raise FineTuningPagingError(
+                f"The server refuses the cursor after={self._cursor!r} and answers without one. "
+                f"{error.message}",
+                job_id=self._job_id,
+                conn_id=self._settings.conn_id,
+            )
+        self._refused, self._cursor = self._cursor, None
+        self._probing, self._seeking = not self._seeking, False
+        return self._nothing()
+
+    def _nothing(self) -> EventPage:
+        return EventPage(data=(), has_more=None, order=self.order, new=())
+
+    def _leads_back(self, raws: Sequence[dict[str, Any]]) -> bool:
+        """Whether ``after`` led to older events although newer ones were expected."""
+        marked = self._mark.created_at if self._mark else None
+        times = [epoch_seconds(raw.get("created_at")) for raw in raws]
+        older = (
+            marked is not None and bool(times) and all(time is not None and time < marked for time in times)
+        )
+        shown = order_of(raws)
+        return shown is Order.NEWEST_FIRST or (older and shown is None)
+
+    def _read(self, request: ApiRequest, answer: ApiAnswer) -> tuple[list[dict[str, Any]], bool | None]:
+        page = read_object(request, answer, self._settings)
+        raws = page.get("data")
+        if not isinstance(raws, list):
+            raise unreadable(request, answer, self._settings, "has no list named 'data'")
+        if not all(isinstance(raw, dict) for raw in raws):
+            raise unreadable(request, answer, self._settings, "holds events that are no objects")
+        has_more = page.get("has_more")
+        return raws, has_more if isinstance(has_more, bool) else None
+
+    def _unseen(self, raws: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Those of a page that this walk has not seen; without ids nothing can be told, so all are kept."""
+        unseen: list[dict[str, Any]] = []
+        seen = self._seen
+        for raw in raws:
+            given = raw.get("id")
+            if isinstance(given, str) and given:
+                if given in seen:
+                    continue
+                seen.add(given)
+            unseen.append(raw)
+        return unseen
+
+    def _newer_than_mark(
+        self, raws: list[dict[str, Any]], unseen: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Those of a page that are newer than the mark, or came late among the events that it knows."""
+        assert self._mark is not None
+        ids = [event.id for event in identify(raws, order=self.order)]
+        known_at = [index for index, given in enumerate(ids) if given in self._known]
+        if known_at:
+            self.found = True
+            newest_first = self.order is Order.NEWEST_FIRST
+            if not newest_first:
+                self._pages.clear()  # what was read on the way to the mark is older
+            span = range(known_at[-1]) if newest_first else range(known_at[0] + 1, len(raws))
+            fresh = {id(raw) for raw in unseen}
+            return [raws[at] for at in span if ids[at] not in self._known and id(raws[at]) in fresh]
+        if self._ids_changed(raws):
+            self.found = True
+            return [raw for raw in unseen if _said(raw) not in self._mark.hashes]
+        return unseen
+
+    def _ids_changed(self, raws: list[dict[str, Any]]) -> bool:
+        """Whether a page reaches behind the mark without a known id: the server makes up ids as it answers."""
+        assert self._mark is not None
+        if self._mark.created_at is None or (self.order is Order.OLDEST_FIRST and self._vendor.pages):
+            return False
+        times = [epoch_seconds(raw.get("created_at")) for raw in raws]
+        if any(time is not None and time < self._mark.created_at for time in times):
+            return True
+        return any(_said(raw) in self._mark.hashes for raw in raws)
+
+    def _must_jump(self) -> bool:
+        """Whether the first page showed the log's old end, so that the mark is far ahead."""
+        return (
+            self._mark is not None
+            and not self.found
+            and not self._seeking
+            and self._refused is None
+            and self._order is Order.OLDEST_FIRST
+            and self._vendor.pages
+            and self._page_count == 1
+        )
+
+    def _advance(self, raws: list[dict[str, Any]], any_unseen: bool, has_more: bool | None) -> None:
+        """Decide whether the walk goes on, and from which cursor."""
+        newest_first = self.order is Order.NEWEST_FIRST
+        met = self._mark is not None and bool(self.found) and newest_first
+        if met or has_more is False or not self._vendor.pages:
+            self._done = True
+            return
+        last = server_id(raws[-1]) if raws else None
+        said = [(raw.get("created_at"), raw.get("message"), raw.get("data")) for raw in raws]
+        self._same_pages = self._same_pages + 1 if said == self._last_page else 0
+        self._last_page = said
+        if last is None or last == self._cursor or not any_unseen or self._same_pages >= SAME_PAGES:
+            if has_more:
+                raise FineTuningPagingError(
+                    f"Job {self._job_id}, connection {self._settings.conn_id!r}: the server says that "
+                    "there are more "
+                    f"events, and its page {self._page_count} leads nowhere (after={self._cursor!r}, "
+                    f"{len(raws)} events, "
+                    "no way on from them). Reading on would never end; report it to whoever runs the server.",
+                    job_id=self._job_id,
+                    conn_id=self._settings.conn_id,
+                )
+            self._done = True
+        elif self._depth is not None and newest_first and self._page_count >= self._depth:
+            self._done = self.cut = True
+        else:
+            self._cursor = last

@@ -1,0 +1,85 @@
+"""What the environment says about the network, read once and passed to both clients."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from airflow_ft_events.api.errors import FineTuningInputError
+from airflow_ft_events.api.settings import Settings
+
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """
+    How a server is reached. It can be compared, so that waits with the same one share a session.
+
+    :param proxy: proxy URL, or None for a direct way; it may hold a password.
+    :param ca: path of the CA bundle (file or folder), or None where certificates are not verified.
+    """
+
+    proxy: str | None = field(default=None, repr=False)
+    ca: str | None = None
+
+
+def network_of(settings: Settings) -> Network:
+    """
+    Read proxies and CA bundle from the environment, as requests understands them.
+
+    ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``; ``REQUESTS_CA_BUNDLE``,
+    ``CURL_CA_BUNDLE`` or
+    ``SSL_CERT_FILE``, unless the connection's ``verify`` says otherwise. It imports requests and reads files'
+    states, so
+    it is not for an event loop's thread.
+
+    :param settings: the connection.
+    :raises FineTuningInputError: for a proxy that not both clients can use, or a CA bundle that is not there.
+    """
+    import certifi
+    from requests.utils import get_environ_proxies, select_proxy
+
+    proxy = select_proxy(settings.root, get_environ_proxies(settings.root, no_proxy=None)) or None
+    if proxy:
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        if urlsplit(proxy).scheme not in ("http", "https"):
+            raise FineTuningInputError(
+                f"Connection {settings.conn_id!r}: the environment names a proxy of scheme "
+                f"{urlsplit(proxy).scheme!r}; only http and https proxies can be used. Set NO_PROXY for "
+                f"{urlsplit(settings.root).hostname} if it needs none.",
+                conn_id=settings.conn_id,
+            )
+    if settings.verify is False:
+        return Network(proxy=proxy)
+    found = settings.verify if isinstance(settings.verify, str) else None
+    origin = "the extra's 'verify'" if found else ""
+    for name in () if found else _CA_VARIABLES:
+        if os.environ.get(name):
+            found, origin = os.environ[name], name
+            break
+    if found and not Path(found).exists():
+        raise FineTuningInputError(
+            f"Connection {settings.conn_id!r}: the CA bundle that {origin} names is not there: {found}",
+            conn_id=settings.conn_id,
+        )
+    return Network(proxy=proxy, ca=found or certifi.where())
+
+
+def tls_context(network: Network) -> ssl.SSLContext:
+    """
+    Build the TLS context; it reads the whole CA bundle, so it is not for an event loop's thread.
+
+    :param network: whose CA bundle is used.
+    """
+    if network.ca is None:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    if Path(network.ca).is_dir():
+        return ssl.create_default_context(capath=network.ca)
+    return ssl.create_default_context(cafile=network.ca)

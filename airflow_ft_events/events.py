@@ -1,0 +1,260 @@
+"""An event of a fine-tuning job: the server's dict with a typed view; metrics, order, identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_STEP_IN_MESSAGE = re.compile(r"Step (\d+)(?:/(\d+))?\b")
+_LEVELS = {"warning": "warn", "err": "error", "critical": "error", "fatal": "error"}
+
+
+class Order(StrEnum):
+    """Which end of the log a server's first page shows."""
+
+    NEWEST_FIRST = "newest_first"
+    OLDEST_FIRST = "oldest_first"
+
+
+def one_line(text: object, *, limit: int = 500) -> str:
+    """
+    Make text from a server fit for one log line.
+
+    :param text: anything; its ``str`` is used.
+    :param limit: characters kept; default 500.
+    :returns: the text without control characters and line breaks, cut with ``…``.
+    """
+    line = _CONTROL.sub(" ", str(text)).strip()
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def epoch_seconds(value: object) -> float | None:
+    """
+    Read a point in time as servers write it.
+
+    :param value: seconds since 1970 (number or digits) or an ISO 8601 string (Together).
+    :returns: seconds since 1970, or None where it cannot be read.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            value = float(text)
+        except ValueError:
+            try:
+                moment = datetime.fromisoformat(text)
+            except ValueError:
+                return None
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e11:
+        return float(value)
+    return None
+
+
+def iso_utc(seconds: float | None) -> str | None:
+    """
+    Write a point in time for people and warehouses.
+
+    :param seconds: seconds since 1970, or None.
+    :returns: ISO 8601 in UTC, such as ``2026-01-31T12:00:00+00:00``; None for None or a year out of range.
+    """
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (OverflowError, OSError, ValueError):
+        return None
+
+
+def flat_numbers(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
+    """
+    Walk the numbers in an event's data; nested dicts are joined by dots, lists are left out.
+
+    :param data: the event's ``data``.
+    :param prefix: what to put before each name.
+    :returns: pairs of name and number, in the data's order.
+    """
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            yield from flat_numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{name}", value
+
+
+def server_id(raw: Mapping[str, Any]) -> str | None:
+    """
+    Read the id that the server gave an event.
+
+    :param raw: the event as it came.
+    :returns: the id, or None where it is missing, null, empty or no string.
+    """
+    found = raw.get("id")
+    return found if isinstance(found, str) and found else None
+
+
+def content_hash(raw: Mapping[str, Any]) -> str:
+    """
+    Hash what an event says, without its id: two events that say the same have the same hash.
+
+    :param raw: the event as it came.
+    :returns: 20 hexadecimal digits.
+    """
+    said = {name: value for name, value in raw.items() if name != "id"}
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: ``raw`` is the server's dict, untouched; the rest is a typed view of it."""
+
+    raw: dict[str, Any]
+    id: str
+
+    @property
+    def created_at(self) -> float | None:
+        """Seconds since 1970, or None where the server gave no time."""
+        return epoch_seconds(self.raw.get("created_at"))
+
+    @property
+    def level(self) -> str:
+        """``info``, ``warn``, ``error``, or the server's own word in lower case; "" for none."""
+        level = str(self.raw.get("level") or "").strip().lower()
+        return _LEVELS.get(level, level)
+
+    @property
+    def type(self) -> str:
+        """``message``, ``metrics``, or a vendor's own; ``message`` where it is missing."""
+        return str(self.raw.get("type") or "message")
+
+    @property
+    def message(self) -> str:
+        """The message; "" where it is missing."""
+        message = self.raw.get("message")
+        return message if isinstance(message, str) else "" if message is None else str(message)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The event's data; empty where it is null, missing or no object."""
+        data = self.raw.get("data")
+        return data if isinstance(data, dict) else {}
+
+    @property
+    def error_code(self) -> str | None:
+        """The error code that an error-level event may carry in its data."""
+        code = self.data.get("error_code")
+        return str(code) if code else None
+
+    @property
+    def is_metrics(self) -> bool:
+        """Whether the event reports training progress and no message."""
+        return self.type == "metrics" or self.step is not None
+
+    @property
+    def step(self) -> int | None:
+        """The training step that the event reports, from its data or else from ``Step 5/100: …``."""
+        step = self.data.get("step")
+        if isinstance(step, int | float) and not isinstance(step, bool) and math.isfinite(step):
+            return int(step)
+        found = _STEP_IN_MESSAGE.match(self.message)
+        return int(found[1]) if found else None
+
+    @property
+    def total_steps(self) -> int | None:
+        """How many steps the training has, where the event says so."""
+        total = self.data.get("total_steps")
+        if isinstance(total, int | float) and not isinstance(total, bool) and math.isfinite(total):
+            return int(total)
+        found = _STEP_IN_MESSAGE.match(self.message)
+        return int(found[2]) if found and found[2] else None
+
+    @property
+    def metrics(self) -> dict[str, int | float]:
+        """The numbers in the event's data by name, nested names joined by dots."""
+        return dict(flat_numbers(self.data)) if self.is_metrics else {}
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """
+    What one answer of the events route held.
+
+    :param data: the events as they came, in the server's order.
+    :param has_more: what the server said of a further page; None where it said nothing.
+    :param order: which end of the log this server shows first, as far as it is known.
+    :param new: those of ``data`` that this reading had not seen before, in the server's order.
+    """
+
+    data: Sequence[dict[str, Any]]
+    has_more: bool | None
+    order: Order
+    new: Sequence[dict[str, Any]]
+
+    @property
+    def events(self) -> list[Event]:
+        """The page's events, typed, in the server's order."""
+        return identify(self.data, order=self.order)
+
+
+def identify(raws: Sequence[dict[str, Any]], *, order: Order) -> list[Event]:
+    """
+    Give each event its id: the server's, or a stable one made from what it says.
+
+    Equal events without an id are told apart by their count from the oldest on, so a made id stays the same
+    as the
+    log grows, as long as the log comes whole (servers without ids do not page).
+
+    :param raws: events as they came.
+    :param order: which end comes first.
+    :returns: one Event each, in the order given.
+    """
+    if all(server_id(raw) for raw in raws):
+        return [Event(raw, raw["id"]) for raw in raws]
+    seen: Counter[str] = Counter()
+    events: list[Event] = []
+    for raw in raws if order is Order.OLDEST_FIRST else reversed(raws):
+        given = server_id(raw)
+        if given is None:
+            digest = content_hash(raw)
+            given = f"{digest}-{seen[digest]}"
+            seen[digest] += 1
+        events.append(Event(raw, given))
+    return events if order is Order.OLDEST_FIRST else events[::-1]
+
+
+def order_of(raws: Sequence[Mapping[str, Any]]) -> Order | None:
+    """
+    Tell the order of events from the first and the last time among them.
+
+    :param raws: events in the server's order.
+    :returns: the order, or None where both times are the same or one is missing.
+    """
+    if len(raws) < 2:
+        return None
+    first, last = epoch_seconds(raws[0].get("created_at")), epoch_seconds(raws[-1].get("created_at"))
+    if first is None or last is None or first == last:
+        return None
+    return Order.OLDEST_FIRST if first < last else Order.NEWEST_FIRST
+
+
+def last_metrics(events: Iterable[Event]) -> dict[str, int | float]:
+    """
+    Collect the last known number for every metric.
+
+    :param events: events, oldest first.
+    :returns: numbers by name, ``step`` and ``total_steps`` among them; empty where none was reported.
+    """
+    known: dict[str, int | float] = {}
+    for event in events:
+        known.update(event.metrics)
+    return known

@@ -1,0 +1,110 @@
+"""What the events alone say about a job's end, for servers that show no job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from airflow_ft_events.events import Event, iso_utc
+from airflow_ft_events.jobs import JobError, JobOutcome, Outcome
+from airflow_ft_events.vendors import Meaning, Vendor
+
+STANDS_AFTER = 120.0
+"""Seconds after which a final message, or an error with a code, stands (nothing recorded came later)."""
+ERROR_STANDS_AFTER = 900.0
+"""Seconds after which an error without a code stands, if nothing at all follows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    outcome: Outcome
+    event: Event
+    at: float
+    from_error: bool
+
+    @property
+    def stands_after(self) -> float:
+        return ERROR_STANDS_AFTER if self.from_error and not self.event.error_code else STANDS_AFTER
+
+
+class Evidence:
+    """
+    The latest claim about a job's end, and whether anything took it back.
+
+    :param vendor: whose words are read.
+    """
+
+    def __init__(self, *, vendor: Vendor) -> None:
+        self._vendor = vendor
+        self._claim: _Claim | None = None
+        self._model: str | None = None
+
+    @property
+    def announced(self) -> Event | None:
+        """The final message that nothing has taken back; an error-level event is none."""
+        return self._claim.event if self._claim and not self._claim.from_error else None
+
+    @property
+    def announced_outcome(self) -> Outcome | None:
+        """The outcome that :attr:`announced` names."""
+        return self._claim.outcome if self._claim and not self._claim.from_error else None
+
+    def take(self, events: Iterable[Event], *, seen_at: float) -> None:
+        """
+        Take new events.
+
+        :param events: oldest first.
+        :param seen_at: the server's clock, for events without a time.
+        """
+        for event in events:
+            self._model = self._vendor.model_in(event) or self._model
+            meaning = self._vendor.meaning_of(event)
+            at = event.created_at if event.created_at is not None else seen_at
+            if meaning is not None and meaning.outcome is not None:
+                self._claim = _Claim(meaning.outcome, event, at, from_error=False)
+            elif event.level == "error":
+                self._claim = _Claim(Outcome.FAILED, event, at, from_error=True)
+            elif self._claim is not None and self._takes_back(self._claim, meaning):
+                self._claim = None
+
+    @staticmethod
+    def _takes_back(claim: _Claim, meaning: Meaning | None) -> bool:
+        if not claim.from_error:
+            return meaning is Meaning.RESTARTED
+        return meaning is not Meaning.AFTERMATH or not claim.event.error_code
+
+    def seconds_left(self, *, server_now: float) -> float | None:
+        """
+        Tell how long until the claim stands.
+
+        :param server_now: the server's clock, seconds since 1970.
+        :returns: seconds, 0 or less where it stands; None where nothing is claimed.
+        """
+        return self._claim.at + self._claim.stands_after - server_now if self._claim else None
+
+    def outcome(self, *, job_id: str, server_now: float) -> JobOutcome | None:
+        """
+        Decide by the events alone.
+
+        :param job_id: the job.
+        :param server_now: the server's clock, seconds since 1970.
+        :returns: the outcome once its claim stands, else None.
+        """
+        left = self.seconds_left(server_now=server_now)
+        if self._claim is None or left is None or left > 0:
+            return None
+        event = self._claim.event
+        param = event.data.get("error_param")
+        return JobOutcome(
+            job_id=job_id,
+            vendor=self._vendor.name,
+            outcome=self._claim.outcome,
+            decided_by="event",
+            fine_tuned_model=self._model if self._claim.outcome is Outcome.SUCCEEDED else None,
+            error=JobError.read(
+                {"code": event.error_code, "message": event.message, "param": str(param) if param else None}
+            )
+            if self._claim.outcome is Outcome.FAILED
+            else None,
+            finished_at=iso_utc(event.created_at),
+        )

@@ -1,0 +1,37 @@
+"""The public errors: those of the API, and the two ends of a job that Airflow must recognise."""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_ft_events.api.errors import (
+    FineTuningAnswerError,
+    FineTuningApiError,
+    FineTuningAuthError,
+    FineTuningError,
+    FineTuningInputError,
+    FineTuningJobNotFound,
+    FineTuningPagingError,
+    FineTuningRateLimited,
+)
+
+__all__ = [
+    "FineTuningAnswerError",
+    "FineTuningApiError",
+    "FineTuningAuthError",
+    "FineTuningError",
+    "FineTuningInputError",
+    "FineTuningJobCancelled",
+    "FineTuningJobFailed",
+    "FineTuningJobNotFound",
+    "FineTuningPagingError",
+    "FineTuningRateLimited",
+]
+
+
+class FineTuningJobFailed(FineTuningError, AirflowFailException):
+    """The job ended as failed: the task fails without a retry, and ``soft_fail`` skips it, in every mode."""
+
+
+class FineTuningJobCancelled(FineTuningError, AirflowFailException):
+    """The job was cancelled: the task fails without a retry, and ``soft_fail`` skips it, in every mode."""

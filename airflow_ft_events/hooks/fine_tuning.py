@@ -1,0 +1,429 @@
+"""FineTuningHook: a connection becomes a vendor and a client; sync and async faces of one thing."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+from airflow_ft_events.api import calls
+from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, FineTuningInputError
+from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, answer_of, next_try, scrub
+from airflow_ft_events.api.feed import EventFeed
+from airflow_ft_events.api.settings import Settings, check_count, check_job_id, settings_of
+from airflow_ft_events.clock import clock
+from airflow_ft_events.events import Event, EventPage, one_line
+from airflow_ft_events.provider_info import UI_FIELD_BEHAVIOUR
+from airflow_ft_events.watch import JobWatch, Look
+
+if TYPE_CHECKING:
+    import requests
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_ft_events.api.aio import AsyncTransport
+    from airflow_ft_events.api.network import Network
+    from airflow_ft_events.api.sync import SyncTransport
+
+T = TypeVar("T")
+
+
+class FineTuningHook(BaseHook):
+    """
+    Read the jobs and events of a server that speaks OpenAI's fine-tuning API.
+
+    :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http``; default
+        ``fine_tuning_default``.
+    """
+
+    conn_name_attr = "conn_id"
+    default_conn_name = "fine_tuning_default"
+    conn_type = "fine_tuning"
+    hook_name = "Fine-tuning API"
+
+    def __init__(self, conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self._settings: Settings | None = None
+        self._network: Network | None = None
+        self._transport: SyncTransport | None = None
+        self._server_ahead = 0.0
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """:returns: labels and placeholders of the connection form, for Airflow 2.11."""
+        return UI_FIELD_BEHAVIOUR
+
+    # the connection
+
+    @property
+    def settings(self) -> Settings:
+        """The connection, read and checked on first use. Not for an event loop's thread."""
+        if self._settings is None:
+            try:
+                connection = self.get_connection(self.conn_id)
+            except AirflowNotFoundException:
+                raise self._no_connection() from None
+            self._settings = self._settings_from(connection, connection.extra_dejson)
+        return self._settings
+
+    async def aget_settings(self) -> Settings:
+        """
+        Read the connection, on first use, without blocking the event loop.
+
+        :raises FineTuningInputError: where it does not exist or cannot work.
+        """
+        if self._settings is None:
+            from airflow.providers.common.compat.connection import (
+                get_async_connection,
+                get_async_extra_dejson,
+            )
+
+            try:
+                connection = await get_async_connection(self.conn_id)
+            except AirflowNotFoundException:
+                raise self._no_connection() from None
+            self._settings = self._settings_from(connection, await get_async_extra_dejson(connection))
+        return self._settings
+
+    def _settings_from(self, connection: Connection, extra: dict[str, Any]) -> Settings:
+        return settings_of(
+            conn_id=self.conn_id,
+            conn_type=connection.conn_type or "",
+            host=connection.host,
+            schema=connection.schema,
+            port=connection.port,
+            password=connection.password,
+            extra=extra,
+        )
+
+    def _no_connection(self) -> FineTuningInputError:
+        return FineTuningInputError(
+            f"Connection {self.conn_id!r} is not defined. Create it under Admin > Connections with type "
+            "'Fine-tuning API', "
+            f"or set AIRFLOW_CONN_{self.conn_id.upper()}.",
+            conn_id=self.conn_id,
+        )
+
+    def _forget_connection(self) -> None:
+        self._settings = None
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+    # sending
+
+    def _sync_transport(self) -> SyncTransport:
+        if self._transport is None:
+            from airflow_ft_events.api.network import network_of
+            from airflow_ft_events.api.sync import SyncTransport
+
+            settings = self.settings
+            self._network = self._network or network_of(settings)
+            self._transport = SyncTransport(settings, self._network)
+        return self._transport
+
+    @asynccontextmanager
+    async def async_transport(self, *, body_limit: int | None = None) -> AsyncIterator[AsyncTransport]:
+        """
+        Open the way to the server for a while; all that run in one event loop share its session.
+
+        :param body_limit: decoded bytes of an answer that are read at most; default 32 MiB.
+        """
+        settings = await self.aget_settings()
+        # importing an HTTP library and reading the environment take too long for an event loop
+        aio = await asyncio.to_thread(importlib.import_module, "airflow_ft_events.api.aio")
+        if self._network is None:
+            network = await asyncio.to_thread(importlib.import_module, "airflow_ft_events.api.network")
+            self._network = await asyncio.to_thread(network.network_of, settings)
+        limit = aio.WORKER_BODY_LIMIT if body_limit is None else body_limit
+        async with aio.shared_session(self._network) as session:
+            yield aio.AsyncTransport(settings, self._network, session, body_limit=limit)
+
+    def _send(self, request: ApiRequest) -> Reply:
+        transport, attempt = self._sync_transport(), 1
+        while True:
+            reply = transport.send(request)
+            wait = self._next_try(request, reply, attempt)
+            if isinstance(reply, ApiAnswer) and reply.server_time is not None:
+                self._server_ahead = reply.server_time - clock().now()
+            if wait is None:
+                return replace(reply, tries=attempt) if attempt > 1 else reply
+            clock().sleep(wait)
+            attempt += 1
+
+    async def _asend(self, transport: AsyncTransport, request: ApiRequest) -> Reply:
+        attempt = 1
+        while True:
+            reply = await transport.send(request)
+            wait = self._next_try(request, reply, attempt)
+            if wait is None:
+                return replace(reply, tries=attempt) if attempt > 1 else reply
+            await clock().asleep(wait)
+            attempt += 1
+
+    def _next_try(self, request: ApiRequest, reply: Reply, attempt: int) -> float | None:
+        time = clock()
+        assert self._settings is not None
+        most = self._settings.max_retries
+        wait = next_try(reply, attempt=attempt, max_retries=most, luck=time.luck(), now=time.now())
+        if wait is not None:
+            what = getattr(reply, "text", None) or f"status {getattr(reply, 'status', '')}"
+            self.log.warning(
+                "Asking for %s: %s; trying again in %.1f s (%d of %d).",
+                request.what,
+                what,
+                wait,
+                attempt,
+                most,
+            )
+        return wait
+
+    def _run(self, conversation: Generator[ApiRequest, Reply, T]) -> T:
+        try:
+            request = next(conversation)
+            while True:
+                request = conversation.send(self._send(request))
+        except StopIteration as end:
+            found: T = end.value
+            return found
+
+    async def _arun(self, conversation: Generator[ApiRequest, Reply, T]) -> T:
+        async with self.async_transport() as transport:
+            try:
+                request = next(conversation)
+                while True:
+                    request = conversation.send(await self._asend(transport, request))
+            except StopIteration as end:
+                found: T = end.value
+                return found
+
+    # the API, on a worker
+
+    def get_conn(self) -> requests.Session:
+        """:returns: a session, ready to use; the key sits in its auth object, whose repr shows nothing."""
+        return self._sync_transport().session
+
+    def iter_pages(
+        self, job_id: str, *, after: str | None = None, page_size: int | None = None
+    ) -> Iterator[EventPage]:
+        """
+        Read a job's log page by page, in the server's order, each page when it is wanted.
+
+        :param job_id: the job.
+        :param after: cursor to start at, as the server understands it (older events on OpenAI and Azure).
+        :param page_size: events asked for at a time; default the connection's.
+        :returns: pages; an event that was on an earlier page is not among a page's ``new`` ones.
+        :raises FineTuningApiError: a refusal, or no answer after all retries.
+        :raises FineTuningPagingError: a cursor that does not advance.
+        """
+        check_count("page_size", page_size)
+        feed = EventFeed(
+            settings=self.settings, job_id=check_job_id(job_id), after=after, page_size=page_size
+        )
+        while request := feed.next_request():
+            page = feed.take(answer_of(request, self._send(request), self.settings))
+            if page.data:
+                yield page
+
+    def list_events(
+        self, job_id: str, *, newer_than: str | None = None, max_events: int | None = None
+    ) -> list[dict[str, Any]]:
+        """
+        Read a job's events: oldest first, each once, verbatim.
+
+        :param job_id: the job.
+        :param newer_than: id of a known event: only what came after it. The whole log where the server no
+            longer has it.
+        :param max_events: keep the newest so many; default all.
+        :raises FineTuningApiError: a refusal, or no answer after all retries.
+        :raises FineTuningPagingError: a cursor that does not advance.
+        """
+        feed = self.read_events(job_id, newer_than=newer_than, max_events=max_events)
+        return _newest(feed, max_events)
+
+    def read_events(
+        self, job_id: str, *, newer_than: str | None = None, max_events: int | None = None
+    ) -> EventFeed:
+        """
+        Read a job's events as :meth:`list_events` does, and keep what the reading learned.
+
+        :param job_id: the job.
+        :param newer_than: id of a known event.
+        :param max_events: how many of the newest are wanted.
+        :returns: the feed: its events, typed too, and whether ``newer_than`` was found.
+        """
+        check_count("max_events", max_events)
+        checked = check_job_id(job_id)
+        return self._run(
+            calls.read_events(self.settings, checked, newer_than=newer_than, max_events=max_events)
+        )
+
+    def get_job(self, job_id: str) -> dict[str, Any]:
+        """
+        Read a job.
+
+        :param job_id: the job.
+        :returns: the job as the server describes it.
+        :raises FineTuningJobNotFound: the server does not know it.
+        """
+        return self._run(calls.get_job(self.settings, check_job_id(job_id)))
+
+    def server_now(self) -> float:
+        """:returns: the server's clock (its last Date header, else ours), seconds since 1970."""
+        return clock().now() + self._server_ahead
+
+    def list_jobs(self, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """
+        List jobs.
+
+        :param limit: jobs at most; default all.
+        :returns: jobs in the server's order, newest first on most.
+        """
+        check_count("limit", limit)
+        return self._run(calls.list_jobs(self.settings, limit))
+
+    def cancel_job(self, job_id: str) -> dict[str, Any]:
+        """
+        Cancel a job on the server.
+
+        :param job_id: the job.
+        :returns: the job as the server then describes it.
+        """
+        return self._run(calls.cancel_job(self.settings, check_job_id(job_id)))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Try the connection: list one job.
+
+        :returns: whether it works, and a line that says what was found or what is wrong.
+        """
+        try:
+            self._forget_connection()
+            jobs = self.list_jobs(limit=1)
+        except FineTuningApiError as error:
+            if error.status in (404, 405, 501):
+                return (
+                    True,
+                    f"The server answers and takes requests, but does not list jobs ({error.status}).",
+                )
+            return False, str(error)
+        except FineTuningError as error:
+            return False, str(error)
+        except Exception as error:  # noqa: BLE001
+            # the button must show a line, whatever a secrets backend or an odd connection raises
+            return False, f"The connection cannot be tried: {type(error).__name__}: {self._scrubbed(error)}"
+        settings = self.settings
+        found = (
+            f"the newest job is {one_line(jobs[0].get('id'), limit=80)}" if jobs else "there are no jobs yet"
+        )
+        return True, f"Connected to {settings.root} (vendor {settings.vendor.name}); {found}."
+
+    def _scrubbed(self, error: Exception) -> str:
+        return scrub(error, self._settings) if self._settings else one_line(type(error).__name__)
+
+    # the same, async
+
+    async def aiter_pages(
+        self, job_id: str, *, after: str | None = None, page_size: int | None = None
+    ) -> AsyncIterator[EventPage]:
+        """Do what :meth:`iter_pages` does, without blocking the event loop."""
+        check_count("page_size", page_size)
+        async with self.async_transport() as transport:
+            settings = transport.settings
+            feed = EventFeed(settings=settings, job_id=check_job_id(job_id), after=after, page_size=page_size)
+            while request := feed.next_request():
+                page = feed.take(answer_of(request, await self._asend(transport, request), settings))
+                if page.data:
+                    yield page
+
+    async def alist_events(
+        self, job_id: str, *, newer_than: str | None = None, max_events: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Do what :meth:`list_events` does, without blocking the event loop."""
+        check_count("max_events", max_events)
+        settings, checked = await self.aget_settings(), check_job_id(job_id)
+        feed = await self._arun(
+            calls.read_events(settings, checked, newer_than=newer_than, max_events=max_events)
+        )
+        return _newest(feed, max_events)
+
+    async def aget_job(self, job_id: str) -> dict[str, Any]:
+        """Do what :meth:`get_job` does, without blocking the event loop."""
+        return await self._arun(calls.get_job(await self.aget_settings(), check_job_id(job_id)))
+
+    async def alist_jobs(self, *, limit: int | None = None) -> list[dict[str, Any]]:
+        """Do what :meth:`list_jobs` does, without blocking the event loop."""
+        check_count("limit", limit)
+        return await self._arun(calls.list_jobs(await self.aget_settings(), limit))
+
+    async def acancel_job(self, job_id: str) -> dict[str, Any]:
+        """Do what :meth:`cancel_job` does, without blocking the event loop."""
+        return await self._arun(calls.cancel_job(await self.aget_settings(), check_job_id(job_id)))
+
+    # for waits: one try each, the next poll is the retry
+
+    def look(self, watch: JobWatch) -> Look:
+        """
+        Let a wait look once. After a 401 the connection is read again, and the look repeated if its key has
+        changed.
+
+        :param watch: the wait.
+        """
+        look = self._look(watch)
+        if _is_401(look):
+            before = watch.settings
+            self._forget_connection()
+            if self.settings.key != before.key:
+                self.log.info("Connection %r has a new key; asking again with it.", self.conn_id)
+                watch.use(self.settings)
+                look = self._look(watch)
+        return look
+
+    def _look(self, watch: JobWatch) -> Look:
+        poll, transport = watch.poll(now=clock().now()), self._sync_transport()
+        try:
+            request = next(poll)
+            while True:
+                request = poll.send(transport.send(request))
+        except StopIteration as end:
+            look: Look = end.value
+            return look
+
+    async def alook(self, watch: JobWatch, transport: AsyncTransport) -> Look:
+        """
+        Do what :meth:`look` does over an open transport, without reading the connection again.
+
+        :param watch: the wait.
+        :param transport: from :meth:`async_transport`.
+        """
+        poll = watch.poll(now=clock().now())
+        try:
+            request = next(poll)
+            while True:
+                request = poll.send(await transport.send(request))
+        except StopIteration as end:
+            look: Look = end.value
+            return look
+
+    def newest_events(self, job_id: str) -> list[Event]:
+        """
+        Read the newest page of a job's log.
+
+        :param job_id: the job.
+        :returns: its events, oldest first, typed.
+        """
+        return self._run(calls.newest_events(self.settings, check_job_id(job_id)))
+
+
+def _is_401(look: Look) -> bool:
+    return isinstance(look.error, FineTuningApiError) and look.error.status == 401
+
+
+def _newest(feed: EventFeed, max_events: int | None) -> list[dict[str, Any]]:
+    events = feed.collected()
+    return events if max_events is None else events[-max_events:]

@@ -1,0 +1,155 @@
+"""A fine-tuning job as its server describes it, and the outcome that every mode returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from airflow_ft_events.events import epoch_seconds, iso_utc, one_line
+
+
+class Outcome(StrEnum):
+    """How a job ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class JobState(StrEnum):
+    """What a job's status means for a wait."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    UNKNOWN = "unknown"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome of an ended job; None while it has not ended."""
+        return _OUTCOMES.get(self)
+
+
+_OUTCOMES = {
+    JobState.SUCCEEDED: Outcome.SUCCEEDED,
+    JobState.FAILED: Outcome.FAILED,
+    JobState.CANCELLED: Outcome.CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job failed, in its server's words; each part is None where the server left it out."""
+
+    code: str | None = None
+    message: str | None = None
+    param: str | None = None
+
+    @classmethod
+    def read(cls, value: object) -> JobError | None:
+        """
+        Read a job's ``error``.
+
+        :param value: null, ``{}`` (healthy jobs, 2024 on), a text, or an object with code, message and param.
+        :returns: the error, or None where there is none.
+        """
+        if isinstance(value, str) and value.strip():
+            return cls(message=one_line(value, limit=2000))
+        if not isinstance(value, Mapping):
+            return None
+        parts = {
+            name: one_line(value[name], limit=2000)
+            for name in ("code", "message", "param")
+            if value.get(name) not in (None, "")
+        }
+        return cls(**parts) if parts else None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """:returns: ``{"code", "message", "param"}``."""
+        return {"code": self.code, "message": self.message, "param": self.param}
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """The end of a job, as poke, reschedule and deferrable mode return it alike."""
+
+    job_id: str
+    vendor: str
+    outcome: Outcome
+    decided_by: str
+    status: str | None = None
+    fine_tuned_model: str | None = None
+    error: JobError | None = None
+    finished_at: str | None = None
+    trained_tokens: int | None = None
+    last_event: dict[str, Any] | None = None
+    metrics: dict[str, int | float] = field(default_factory=dict)
+
+    @classmethod
+    def of_job(cls, job: Mapping[str, Any], *, job_id: str, vendor: str, outcome: Outcome) -> JobOutcome:
+        """
+        Read the outcome off a job that has ended.
+
+        :param job: the job as the server described it.
+        :param job_id: the job that was asked for.
+        :param vendor: the server family's name.
+        :param outcome: what its status means.
+        :returns: the outcome, ``decided_by`` the status; metrics and last event are filled later, once.
+        """
+        model, tokens = job.get("fine_tuned_model"), job.get("trained_tokens")
+        return cls(
+            job_id=job_id,
+            vendor=vendor,
+            outcome=outcome,
+            decided_by="status",
+            status=str(job.get("status")),
+            fine_tuned_model=model if isinstance(model, str) and model else None,
+            error=JobError.read(job.get("error")),
+            finished_at=iso_utc(epoch_seconds(job.get("finished_at"))),
+            trained_tokens=tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None,
+        )
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> JobOutcome:
+        """
+        Rebuild an outcome from :meth:`as_dict`, as it travels in a trigger's event.
+
+        :param given: the dict.
+        :raises ValueError: where it is no outcome.
+        """
+        try:
+            known = {name: given.get(name) for name in cls.__dataclass_fields__}
+            error = known["error"]
+            if error is not None and not isinstance(error, Mapping):
+                raise ValueError("its error is no object")
+            known |= {
+                "job_id": str(given["job_id"]),
+                "vendor": str(given["vendor"]),
+                "outcome": Outcome(given["outcome"]),
+                "decided_by": str(given["decided_by"]),
+                "error": JobError(**error) if error is not None else None,
+                "metrics": dict(given.get("metrics") or {}),
+            }
+            return cls(**known)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as fault:
+            raise ValueError(f"not the outcome of a job: {one_line(fault, limit=200)}") from None
+
+    def as_dict(self) -> dict[str, Any]:
+        """:returns: the result dict of the public contract, plain JSON values."""
+        return {
+            "job_id": self.job_id,
+            "vendor": self.vendor,
+            "outcome": self.outcome.value,
+            "decided_by": self.decided_by,
+            "status": self.status,
+            "fine_tuned_model": self.fine_tuned_model,
+            "error": self.error.as_dict() if self.error else None,
+            "finished_at": self.finished_at,
+            "trained_tokens": self.trained_tokens,
+            "last_event": self.last_event,
+            "metrics": dict(self.metrics),
+        }

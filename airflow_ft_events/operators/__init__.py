@@ -1,0 +1,1 @@
+"""The operators: collect a job's events."""

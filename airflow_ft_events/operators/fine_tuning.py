@@ -1,0 +1,240 @@
+"""FineTuningEventsOperator: hands a job's events to the tasks that follow."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from airflow_ft_events.api.errors import (
+    FineTuningAnswerError,
+    FineTuningApiError,
+    FineTuningError,
+    FineTuningInputError,
+)
+from airflow_ft_events.api.settings import check_count, check_early, check_job_id
+from airflow_ft_events.clock import clock
+from airflow_ft_events.events import Event, epoch_seconds, iso_utc, last_metrics
+from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+SHORT_WAIT = 10.0
+"""Seconds that a worker slot may be held while a log settles; longer waits defer."""
+LEVELS = ("info", "warn", "error")
+
+
+class FineTuningEventsOperator(BaseOperator):
+    """
+    Collect a job's events: the return value is the list of them, oldest first, each once, verbatim.
+
+    The XCom ``summary`` beside it holds the job id, how many events there are by type and level, the first
+    and last one's
+    id and time, whether the job had ended, and the last metrics.
+
+    :param job_id: the job (templated).
+    :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http`` (templated); default
+        ``fine_tuning_default``.
+    :param levels: keep only these levels (``info``, ``warn``, ``error``); default None, all.
+    :param types: keep only these types (``message``, ``metrics``, …); default None, all.
+    :param newer_than: id of a known event (templated): only what came after it. Default None, the whole log;
+        an id that the
+        log no longer has gives the whole log as well, and ``newer_than_found: false`` in the summary.
+    :param max_events: keep the newest so many of those that pass the filters, from 1; default None, all.
+    :param max_bytes: the most that may go into XCom, in bytes of JSON; default 1,000,000. More is an error.
+    :param settle: seconds after a job's end until its log counts as complete; default 120. A running job's
+        log is read as
+        it stands, and nothing is waited for where the end lies further back or the vendor's last message is
+        there.
+    :param deferrable: defer while a log settles, beyond 10 s; default from ``[operators]
+        default_deferrable``.
+    :returns: list of event dicts.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "conn_id", "newer_than")
+    ui_color = "#e4ecf0"
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        conn_id: str = FineTuningHook.default_conn_name,
+        levels: Collection[str] | None = None,
+        types: Collection[str] | None = None,
+        newer_than: str | None = None,
+        max_events: int | None = None,
+        max_bytes: int = 1_000_000,
+        settle: float = 120,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.conn_id = conn_id
+        self.levels = levels
+        self.types = types
+        self.newer_than = newer_than
+        self.max_events = max_events
+        self.max_bytes = max_bytes
+        self.settle = settle
+        self.deferrable = deferrable
+        check_early(job_id)
+        check_count("max_events", max_events)
+        check_count("max_bytes", max_bytes, optional=False)
+        _check_words("levels", levels, allowed=LEVELS)
+        _check_words("types", types)
+        _check_settle(settle)
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """
+        Wait until the log of an ended job has settled, then collect it.
+
+        :raises FineTuningApiError: the job's events could not be read.
+        :raises FineTuningError: the events are more than ``max_bytes``.
+        """
+        hook = FineTuningHook(self.conn_id)
+        left = self._seconds_until_settled(hook)
+        if left > SHORT_WAIT and self.deferrable:
+            from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
+
+            self.log.info("Job %s has ended; its last events may take another %.0f s.", self.job_id, left)
+            self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=left)), method_name="execute_complete")
+        if left > 0:
+            self.log.info("Job %s has ended; waiting %.0f s for its last events.", self.job_id, left)
+            clock().sleep(left)
+        return self._collect(context, hook)
+
+    def execute_complete(self, context: Context, event: Any = None) -> list[dict[str, Any]]:
+        """
+        Collect the log after it has settled.
+
+        :param event: the time trigger's event; it says nothing that is needed.
+        """
+        return self._collect(context, FineTuningHook(self.conn_id))
+
+    def _seconds_until_settled(self, hook: FineTuningHook) -> float:
+        """How long an ended job's log must still be waited for; 0 for a job that runs or shows no state."""
+        job = self._job(hook)
+        if job is None or not self.settle:
+            return 0.0
+        vendor = hook.settings.vendor
+        if not vendor.state_of(job.get("status")).outcome:
+            return 0.0
+        finished = epoch_seconds(job.get("finished_at"))
+        gone = None if finished is None else hook.server_now() - finished
+        if gone is not None and gone >= self.settle:
+            return 0.0
+        if any(vendor.ends_log(event) for event in hook.newest_events(self.job_id)):
+            return 0.0
+        return self.settle if gone is None else min(self.settle, self.settle - gone)
+
+    def _job(self, hook: FineTuningHook) -> dict[str, Any] | None:
+        """Read the job; None where the server shows none, while its events may well be there."""
+        try:
+            return hook.get_job(check_job_id(self.job_id))
+        except FineTuningAnswerError:
+            return None
+        except FineTuningApiError as error:
+            if error.status in (404, 405, 501):
+                return None
+            raise
+
+    def _collect(self, context: Context, hook: FineTuningHook) -> list[dict[str, Any]]:
+        job = self._job(hook)
+        newer_than = self.newer_than if self.newer_than not in ("", "None", "none", "null") else None
+        no_filter = self.levels is None and self.types is None
+        feed = hook.read_events(
+            self.job_id, newer_than=newer_than, max_events=self.max_events if no_filter else None
+        )
+        read = feed.collected_events()
+        kept = [event for event in read if self._passes(event)]
+        matched = len(kept)
+        if self.max_events is not None:
+            kept = kept[-self.max_events :]
+        found = [event.raw for event in kept]
+        self._check_size(found)
+        summary = self._summary(kept, read, job=job, hook=hook)
+        summary |= {"matched": matched, "newer_than_found": feed.found}
+        if feed.found is False:
+            self.log.warning(
+                "Job %s: its log has no event %r any more; the whole log was read.", self.job_id, newer_than
+            )
+        self.log.info(
+            "Job %s: %d events collected of %d read (status %s).",
+            self.job_id,
+            len(found),
+            len(read),
+            summary["status"] or "not shown",
+        )
+        context["ti"].xcom_push(key="summary", value=summary)
+        return found
+
+    def _passes(self, event: Event) -> bool:
+        return (self.levels is None or event.level in self.levels) and (
+            self.types is None or event.type in self.types
+        )
+
+    def _check_size(self, found: list[dict[str, Any]]) -> None:
+        size = len(json.dumps(found).encode())
+        if size > self.max_bytes:
+            raise FineTuningError(
+                f"Job {self.job_id}: its {len(found):,} events are {size:,} bytes of JSON, and max_bytes "
+                "allows "
+                f"{self.max_bytes:,} in XCom (connection {self.conn_id!r}). Nothing was pushed. Ways out: "
+                "types=['message'] "
+                "or levels=['warn', 'error'] to leave the metrics out, max_events for the newest only, "
+                "newer_than for what "
+                "is new since the last run, a larger max_bytes with an object-storage XCom backend, or "
+                "FineTuningHook.iter_pages in a task of your own that writes the events where they belong.",
+                job_id=self.job_id,
+                conn_id=self.conn_id,
+            )
+
+    def _summary(
+        self,
+        kept: Sequence[Event],
+        read: Sequence[Event],
+        *,
+        job: Mapping[str, Any] | None,
+        hook: FineTuningHook,
+    ) -> dict[str, Any]:
+        vendor = hook.settings.vendor
+        outcome = vendor.state_of(job.get("status")).outcome if job else None
+        return {
+            "job_id": self.job_id,
+            "vendor": vendor.name,
+            "events": len(kept),
+            "read": len(read),
+            "by_type": dict(Counter(event.type for event in kept)),
+            "by_level": dict(Counter(event.level for event in kept)),
+            "first_event": _place(kept[0]) if kept else None,
+            "last_event": _place(kept[-1]) if kept else None,
+            "job_ended": outcome is not None if job else None,
+            "status": str(job.get("status")) if job else None,
+            "metrics": last_metrics(read),
+        }
+
+
+def _place(event: Event) -> dict[str, Any]:
+    return {"id": event.id, "created_at": iso_utc(event.created_at)}
+
+
+def _check_words(name: str, given: object, *, allowed: Collection[str] | None = None) -> None:
+    if given is None:
+        return
+    if isinstance(given, str) or not isinstance(given, Collection) or not given:
+        raise FineTuningInputError(f"{name} is {given!r}; it must be a list of words, or None for all.")
+    unknown = [word for word in given if not isinstance(word, str) or (allowed and word not in allowed)]
+    if unknown:
+        among = f"; each must be one of {', '.join(allowed)}" if allowed else ""
+        raise FineTuningInputError(f"{name} holds {unknown!r}{among}.")
+
+
+def _check_settle(settle: object) -> None:
+    if isinstance(settle, bool) or not isinstance(settle, int | float) or not 0 <= settle <= 86_400:
+        raise FineTuningInputError(f"settle is {settle!r}; it must be a number of seconds from 0 to 86,400.")

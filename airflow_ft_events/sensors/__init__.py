@@ -1,0 +1,1 @@
+"""The sensor: a wait for the end of a job."""

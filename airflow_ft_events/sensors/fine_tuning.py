@@ -1,0 +1,345 @@
+"""FineTuningEventsSensor: waits for the end of a fine-tuning job and gates what comes after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_ft_events.api.errors import FineTuningError, error_from_dict
+from airflow_ft_events.api.settings import check_count, check_early, check_job_id
+from airflow_ft_events.clock import clock
+from airflow_ft_events.events import Event, iso_utc, last_metrics, one_line
+from airflow_ft_events.exceptions import FineTuningJobCancelled, FineTuningJobFailed
+from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+from airflow_ft_events.jobs import JobOutcome, Outcome
+from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
+from airflow_ft_events.waitlog import LogEvents, WaitLog, check_log_events
+from airflow_ft_events.watch import JobWatch, Look
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+BACKSTOP = 600.0
+"""Seconds by which Airflow's deferral timeout comes after the trigger's deadline, to end a dead trigger."""
+LAST_EVENTS = 5
+TRIGGER_FAILED = "__fail__"
+
+
+class FineTuningEventsSensor(BaseSensorOperator):
+    """
+    Wait for the end of a fine-tuning job.
+
+    :param job_id: the job (templated).
+    :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http`` (templated); default
+        ``fine_tuning_default``.
+    :param deferrable: wait in the triggerer; default from ``[operators] default_deferrable``.
+    :param raise_on_failure: fail the task when the job failed or was cancelled; with False the result is
+        returned
+        instead, for branching. Default True. A timeout, a job that is gone and a state that is unknown always
+        fail it.
+    :param log_events: which events go into the task log: ``messages`` (default; metrics as one progress line
+        a poll),
+        ``all`` or ``none``.
+    :param max_poll_failures: polls in a row that may get no usable answer before the job's state counts as
+        unknown,
+        from 1; it takes 15 minutes as well. Default 5. In reschedule mode nothing is remembered, and the
+        timeout ends it.
+    :param cancel_on_kill: cancel the job when the task is killed on a worker, or when a user ends or clears
+        it while it
+        is deferred (Airflow 3.3). Default False: a sensor does not own the job.
+    :returns: the result dict: ``job_id``, ``vendor``, ``outcome``, ``decided_by``, ``status``,
+        ``fine_tuned_model``,
+        ``error``, ``finished_at``, ``trained_tokens``, ``last_event``, ``metrics``.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "conn_id")
+    ui_color = "#e4f0e8"
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        conn_id: str = FineTuningHook.default_conn_name,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        raise_on_failure: bool = True,
+        log_events: LogEvents = "messages",
+        max_poll_failures: int = 5,
+        cancel_on_kill: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.conn_id = conn_id
+        self.deferrable = deferrable
+        self.raise_on_failure = raise_on_failure
+        self.log_events = log_events
+        self.max_poll_failures = max_poll_failures
+        self.cancel_on_kill = cancel_on_kill
+        self._watch: JobWatch | None = None
+        self._hook: FineTuningHook | None = None
+        self._wait_log: WaitLog | None = None
+        check_early(job_id)
+        check_count("max_poll_failures", max_poll_failures, optional=False)
+        check_log_events(log_events)
+
+    def execute(self, context: Context) -> Any:
+        """
+        Wait here, or look once and defer.
+
+        :raises FineTuningJobFailed: the job failed.
+        :raises FineTuningJobCancelled: the job was cancelled.
+        :raises FineTuningError: the job could not be asked for.
+        :raises AirflowSensorTimeout: the job did not end in time.
+        """
+        self._hook = self._watch = self._wait_log = None
+        if self.deferrable:
+            return self._look_and_defer()
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout:
+            # the base class says neither which job nor, with never_fail, that this must not fail either
+            self._end(self._timed_out(self._last_status()))
+
+    def poke(self, context: Context) -> PokeReturnValue | bool:
+        """:returns: the result once the job has ended, else False."""
+        look = self._look()
+        if look.error is not None:
+            raise look.error
+        if look.outcome is None:
+            return False
+        return PokeReturnValue(is_done=True, xcom_value=self._result(look.outcome))
+
+    def _last_status(self) -> str | None:
+        return self._watch.status if self._watch else None
+
+    def _look(self) -> Look:
+        """Look once at the job, the same in every mode, and log what is new."""
+        if self._hook is None or self._watch is None or self._wait_log is None:
+            self._hook = FineTuningHook(self.conn_id)
+            self._wait_log = WaitLog(self.log_events)
+            settings, job_id = self._hook.settings, check_job_id(self.job_id)
+            self._watch = JobWatch(
+                settings=settings,
+                job_id=job_id,
+                interval=self.poke_interval,
+                max_failures=self.max_poll_failures,
+            )
+            if not self.deferrable:
+                self.log.info(
+                    "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s for at most %s.",
+                    job_id,
+                    settings.root,
+                    settings.vendor.name,
+                    self.conn_id,
+                    self.poke_interval,
+                    timedelta(seconds=self.timeout),
+                )
+        look = self._hook.look(self._watch)
+        lines = self._wait_log.lines(look.events, more_before=look.more_before)
+        for level, text in (*lines, *look.notes):
+            getattr(self.log, level)("%s", text)
+        return look
+
+    # deferrable
+
+    def _look_and_defer(self) -> dict[str, Any]:
+        started = clock().now()
+        try:
+            look = self._look()
+            if look.error is not None:
+                raise look.error
+            if look.outcome is not None:
+                return self._result(look.outcome)
+        except (FineTuningError, AirflowFailException) as error:
+            self._end(error)
+        self._defer(end_time=started + self.timeout)
+
+    def _defer(self, *, end_time: float) -> NoReturn:
+        watch = self._watch
+        mark = watch.mark if watch else None
+        order = mark.order if mark else None
+        self.defer(
+            trigger=FineTuningEventsTrigger(
+                job_id=self.job_id,
+                conn_id=self.conn_id,
+                poll_interval=self.poke_interval,
+                end_time=end_time,
+                log_events=self.log_events,
+                max_poll_failures=self.max_poll_failures,
+                cancel_on_kill=self.cancel_on_kill,
+                silent_fail=self.silent_fail,
+                job_seen=watch.job_seen if watch else False,
+                newer_than=mark.last_id if mark else None,
+                order=order.value if order else None,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout + BACKSTOP),
+        )
+        raise AssertionError("defer() returned")
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """
+        Finish on the worker what the trigger came to.
+
+        :param event: the trigger's event.
+        :returns: the result dict.
+        """
+        kind = event.get("kind") if isinstance(event, Mapping) else None
+        try:
+            if event is not None and kind == "outcome":
+                return self._result(self._outcome_of(event))
+            if event is not None and kind == "timeout":
+                raise self._timed_out(event.get("status"))
+            if event is not None and kind == "error" and isinstance(event.get("error"), Mapping):
+                raise error_from_dict(event["error"])
+            raise self._not_understood(event)
+        except (FineTuningError, AirflowFailException, AirflowSensorTimeout) as error:
+            self._end(error, deferred=True)
+
+    def _outcome_of(self, event: Mapping[str, Any]) -> JobOutcome:
+        try:
+            outcome = JobOutcome.from_dict(event["outcome"])
+        except (KeyError, ValueError, AttributeError):
+            raise self._not_understood(event) from None
+        if outcome.job_id != self.job_id:
+            raise self._not_understood(event)
+        return outcome
+
+    def _not_understood(self, event: object) -> FineTuningError:
+        return FineTuningError(
+            f"The trigger for job {self.job_id} sent an event that cannot be understood, so nothing is "
+            "known of the job: "
+            f"{one_line(repr(event), limit=200)}. Do worker and triggerer run the same version of "
+            "airflow-ft-events?",
+            job_id=self.job_id,
+            conn_id=self.conn_id,
+        )
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after the trigger; one that died is a fault of its own and never a skip by ``soft_fail``."""
+        if next_method != TRIGGER_FAILED:
+            return super().resume_execution(next_method, next_kwargs, context)
+        reason = one_line((next_kwargs or {}).get("error", "unknown"), limit=200)
+        for line in (next_kwargs or {}).get("traceback") or ():
+            self.log.error("%s", str(line).rstrip())
+        if "timeout" in reason.lower():
+            self._end(self._timed_out(None))
+        self._end(
+            FineTuningError(
+                f"The trigger that waited for job {self.job_id} died ({reason}); this says nothing about "
+                "the job. Is "
+                "airflow-ft-events installed where the triggerer runs? Clearing this task waits for the "
+                "job again.",
+                job_id=self.job_id,
+                conn_id=self.conn_id,
+            ),
+            deferred=True,
+        )
+
+    # the end
+
+    def _end(self, error: Exception, *, deferred: bool = False) -> NoReturn:
+        """
+        End the task as Airflow's sensors do in poke mode, whichever mode this is.
+
+        ``soft_fail`` skips what Airflow's own exceptions say, ``never_fail`` skips everything,
+        ``silent_fail`` has no end
+        by a fault: the wait goes on.
+        """
+        known = isinstance(error, AirflowFailException | AirflowSensorTimeout)
+        if self.silent_fail and not known and not deferred and self.deferrable:
+            self.log.error("%s (silent_fail: going on waiting)", error)
+            self._defer(end_time=clock().now() + self.timeout)
+        if self.soft_fail and known:
+            raise AirflowSkipException(f"Skipping due to soft_fail: {error}") from error
+        if self.never_fail:
+            raise AirflowSkipException(f"Skipping due to never_fail: {error}") from error
+        raise error
+
+    def _timed_out(self, status: str | None) -> AirflowSensorTimeout:
+        last = f"its last known status is {status!r}" if status else "its status is not known"
+        return AirflowSensorTimeout(
+            f"Job {self.job_id} did not end within {timedelta(seconds=self.timeout)} (connection "
+            f"{self.conn_id!r}); {last}. "
+            "The job itself goes on: nothing was done to it. Raise 'timeout', or look at the job on its "
+            "server."
+        )
+
+    def _result(self, outcome: JobOutcome) -> dict[str, Any]:
+        """Fill in metrics and last event by one last read, and return or raise what the outcome asks for."""
+        events = self._last_events()
+        last = events[-1] if events else None
+        outcome = replace(outcome, last_event=last.raw if last else None, metrics=last_metrics(events))
+        if outcome.outcome is Outcome.SUCCEEDED and not outcome.fine_tuned_model and events:
+            vendor = self._worker_hook().settings.vendor
+            models = [model for model in map(vendor.model_in, events) if model]
+            outcome = replace(outcome, fine_tuned_model=models[-1] if models else None)
+        finished = f", finished {outcome.finished_at}" if outcome.finished_at else ""
+        self.log.info(
+            "Job %s %s (decided by its %s%s).",
+            self.job_id,
+            "was cancelled" if outcome.outcome is Outcome.CANCELLED else outcome.outcome.value,
+            outcome.decided_by,
+            finished,
+        )
+        if self.raise_on_failure and outcome.outcome is not Outcome.SUCCEEDED:
+            raise self._job_error(outcome, events)
+        return outcome.as_dict()
+
+    def _worker_hook(self) -> FineTuningHook:
+        if self._hook is None:
+            self._hook = FineTuningHook(self.conn_id)
+        return self._hook
+
+    def _last_events(self) -> list[Event]:
+        try:
+            return self._worker_hook().newest_events(self.job_id)
+        except FineTuningError as error:
+            self.log.warning("The job's end is known, its last events could not be read: %s", error)
+            return []
+
+    def _job_error(self, outcome: JobOutcome, events: Sequence[Event]) -> FineTuningError:
+        """Say why the job ended so, and how its log ends."""
+        cancelled = outcome.outcome is Outcome.CANCELLED
+        parts = [
+            f"Job {self.job_id} {'was cancelled' if cancelled else 'failed'} (connection {self.conn_id!r})"
+        ]
+        if outcome.error:
+            facts = outcome.error
+            parts.append(f": {facts.message or 'no message'}".rstrip("."))
+            more = [f"{n} {v}" for n, v in (("code", facts.code), ("param", facts.param)) if v]
+            parts.append(f" ({', '.join(more)})" if more else "")
+        next_step = (
+            "Start it again if that was not meant" if cancelled else "Mend what it names and start a new job"
+        )
+        parts.append(f". {next_step}; retrying this task would find the same job.")
+        if events:
+            shown = [
+                f"  {(iso_utc(e.created_at) or '')[:19]} {one_line(e.message, limit=200)}" for e in events
+            ]
+            parts.append("\nIts last events:\n" + "\n".join(shown[-LAST_EVENTS:]))
+        kind = FineTuningJobCancelled if cancelled else FineTuningJobFailed
+        return kind("".join(parts), job_id=self.job_id, conn_id=self.conn_id)
+
+    def on_kill(self) -> None:
+        """Cancel the job, if that was asked for: the task was killed while it ran on a worker."""
+        if not self.cancel_on_kill:
+            return
+        self.log.info("The task was killed; cancelling job %s (cancel_on_kill).", self.job_id)
+        try:
+            job = FineTuningHook(self.conn_id).cancel_job(self.job_id)
+        except FineTuningError as error:
+            self.log.error("Job %s could not be cancelled: %s", self.job_id, error)
+        else:
+            self.log.info("Job %s is %s.", self.job_id, one_line(job.get("status"), limit=60))

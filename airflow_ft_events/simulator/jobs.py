@@ -1,0 +1,312 @@
+"""A simulated job: events that appear on a timeline, and a state that is a function of time."""
+
+from __future__ import annotations
+
+import json
+import random
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+CANCEL_MESSAGE = "The job was stopped due to a cancellation request"
+CANCEL_EVENT_DELAY = 60
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+class JobEndedError(ValueError):
+    """The job has ended and cannot be cancelled any more."""
+
+
+def seeded(text: str) -> random.Random:
+    """Make a generator that draws the same for the same text."""
+    return random.Random(text)  # noqa: S311  # nothing here is a secret
+
+
+def random_id(rng: random.Random, prefix: str, *, length: int = 24) -> str:
+    """Make an id as the API's are: a prefix, then letters and digits without order in time.
+
+    :param rng: where the letters come from.
+    :param prefix: what the id starts with, for example ``ftevent-``.
+    :param length: number of letters after the prefix, default 24.
+    """
+    return prefix + "".join(rng.choices(_LETTERS, k=length))
+
+
+def fill_event(raw: Mapping[str, Any], *, created_at: int, rng: random.Random) -> dict[str, Any]:
+    """Return the event with the keys that it lacks; a key that is there stays as it is, null as well.
+
+    :param raw: the event as it was recorded or written.
+    :param created_at: seconds since 1970, always put in.
+    :param rng: where a missing id comes from.
+    """
+    made_id = random_id(rng, "ftevent-")
+    event: dict[str, Any] = {"object": "fine_tuning.job.event", "id": made_id, "created_at": created_at}
+    event |= {"level": "info", "message": "", "type": "message"}
+    event |= raw
+    event["created_at"] = created_at
+    return event
+
+
+@dataclass(kw_only=True)
+class Page:
+    """One page of a log: encoded events in the order asked for, and whether more follow."""
+
+    items: list[bytes]
+    has_more: bool
+
+
+@dataclass(kw_only=True)
+class SimulatedJob:
+    """One job; every method takes the simulated time and none reads a clock.
+
+    :param job_id: the id that requests name.
+    :param created_at: seconds since 1970.
+    :param events: the log, oldest first, as it will be served.
+    :param shows_at: for each event the time from which it is visible; never decreasing.
+    :param states: (time, status) pairs, oldest first.
+    :param details: fields of the job object that do not change with time.
+    :param result: fields that appear with the end, by status: ``{"succeeded": {...}, "failed": {...}}``.
+    """
+
+    job_id: str
+    created_at: int
+    events: list[Any] = field(default_factory=list)
+    shows_at: list[float] = field(default_factory=list)
+    states: list[tuple[float, str]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, dict[str, Any]] = field(default_factory=dict)
+    estimated_finish: int | None = None
+    rng: random.Random = field(default_factory=lambda: seeded(""))
+
+    def __post_init__(self) -> None:
+        latest = float("-inf")
+        for index, at in enumerate(self.shows_at):
+            latest = self.shows_at[index] = max(latest, at)
+        self._encoded: list[bytes | None] = [None] * len(self.events)
+        self._positions = {key: index for index, event in enumerate(self.events) if (key := _event_id(event))}
+
+    def state(self, *, now: float) -> tuple[str, float]:
+        """Return the status at that time and since when it holds."""
+        index = bisect_right(self.states, now, key=lambda pair: pair[0]) - 1
+        since, status = self.states[max(index, 0)]
+        return status, since
+
+    def visible(self, *, now: float) -> int:
+        """Return how many events of the log can be seen at that time."""
+        return bisect_right(self.shows_at, now)
+
+    def page(self, *, now: float, after: str | None, limit: int, newest_first: bool) -> Page | None:
+        """Return one page of the visible events, or None if the cursor names no visible event."""
+        end = self.visible(now=now)
+        position: int | None = None
+        if after is not None:
+            position = self._positions.get(after)
+            if position is None or position >= end:
+                return None
+        if newest_first:
+            stop = end if position is None else position
+            start = max(stop - limit, 0)
+            return Page(items=self._encode(start, stop)[::-1], has_more=start > 0)
+        start = 0 if position is None else position + 1
+        stop = min(start + limit, end)
+        return Page(items=self._encode(start, stop), has_more=stop < end)
+
+    def as_dict(self, *, now: float) -> dict[str, Any]:
+        """Return the job object as the API answers it at that time."""
+        status, since = self.state(now=now)
+        job: dict[str, Any] = {
+            "object": "fine_tuning.job",
+            "id": self.job_id,
+            **self.details,
+            "created_at": self.created_at,
+            "finished_at": int(since) if status in ("succeeded", "failed") else None,
+            "fine_tuned_model": None,
+            "result_files": [],
+            "status": status,
+            "trained_tokens": None,
+            "error": {},
+            "estimated_finish": self.estimated_finish if status == "running" else None,
+        }
+        return job | self.result.get(status, {})
+
+    def cancel(self, *, now: float) -> None:
+        """Cancel: the status changes at once, what was still to come is dropped, the event follows later.
+
+        :raises JobEndedError: if the job has ended by then.
+        """
+        status, _ = self.state(now=now)
+        if status in TERMINAL:
+            raise JobEndedError(f"Job {self.job_id} has already ended with status {status}")
+        self._drop_after(now)
+        self.states.append((now, "cancelled"))
+        at = int(now) + CANCEL_EVENT_DELAY
+        raw = {"level": "warn", "message": CANCEL_MESSAGE, "data": None}
+        self.add_event(fill_event(raw, created_at=at, rng=self.rng), shows_at=at)
+
+    def set_status(self, status: str, *, now: float, result: Mapping[str, Any] | None = None) -> None:
+        """Change the status from now on; statuses planned for later are dropped.
+
+        :param status: any text, also one that the API does not know.
+        :param now: seconds since 1970.
+        :param result: fields that the job object shows while it has this status.
+        """
+        self.states = [pair for pair in self.states if pair[0] <= now]
+        self.states.append((now, status))
+        if result is not None:
+            self.result[status] = dict(result)
+
+    def span(self) -> float:
+        """Return the seconds from the creation to the last thing that happens."""
+        return max([self.created_at, *self.shows_at[-1:], self.states[-1][0]]) - self.created_at
+
+    def move(self, *, seconds: float) -> None:
+        """Move the whole job in time, before anybody has seen it.
+
+        :param seconds: whole seconds; negative towards the past.
+        """
+        by = int(seconds)
+        self.created_at += by
+        self.shows_at = [at + by for at in self.shows_at]
+        self.states = [(at + by, status) for at, status in self.states]
+        if self.estimated_finish is not None:
+            self.estimated_finish += by
+        for event in self.events:
+            if isinstance(event, dict) and isinstance(event.get("created_at"), int):
+                event["created_at"] += by
+
+    def encode_log(self) -> None:
+        """Encode the whole log now, so that the first reader waits no longer than the next."""
+        self._encode(0, len(self.events))
+
+    def add_event(self, event: Any, *, shows_at: float) -> None:
+        """Append one event to the log; it cannot be seen before those in front of it."""
+        self.shows_at.append(max(shows_at, self.shows_at[-1]) if self.shows_at else shows_at)
+        self.events.append(event)
+        self._encoded.append(None)
+        if key := _event_id(event):
+            self._positions[key] = len(self.events) - 1
+
+    def _drop_after(self, now: float) -> None:
+        keep = self.visible(now=now)
+        for event in self.events[keep:]:
+            if key := _event_id(event):
+                self._positions.pop(key, None)
+        del self.events[keep:], self.shows_at[keep:], self._encoded[keep:]
+        self.states = [pair for pair in self.states if pair[0] <= now]
+
+    def _encode(self, start: int, stop: int) -> list[bytes]:
+        encoded = self._encoded
+        items: list[bytes] = []
+        for index in range(start, stop):
+            item = encoded[index]
+            if item is None:
+                item = encoded[index] = encode(self.events[index])
+            items.append(item)
+        return items
+
+
+def encode(value: Any) -> bytes:
+    """Encode a value as compact JSON."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def job_details(
+    rng: random.Random, *, model: str = "gpt-4o-mini-2024-07-18", epochs: int = 3
+) -> dict[str, Any]:
+    """Make the fields of a job object that say what is trained with what."""
+    hyperparameters = {"n_epochs": epochs, "batch_size": 1, "learning_rate_multiplier": 1.8}
+    return {
+        "model": model,
+        "organization_id": random_id(rng, "org-"),
+        "training_file": random_id(rng, "file-"),
+        "validation_file": random_id(rng, "file-"),
+        "hyperparameters": hyperparameters,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": dict(hyperparameters)}},
+        "seed": rng.randrange(1, 2**31),
+        "integrations": [],
+        "metadata": None,
+        "user_provided_suffix": None,
+    }
+
+
+def scripted_job(
+    *,
+    job_id: str,
+    now: float,
+    events: Iterable[Any],
+    status_timeline: Sequence[tuple[float, str]],
+    rng: random.Random,
+    fill: bool = True,
+) -> SimulatedJob:
+    """Make a job from a hand-written script.
+
+    :param job_id: its id.
+    :param now: the time that offsets count from, seconds since 1970.
+    :param events: raw events, oldest first. ``offset`` (seconds from now) becomes ``created_at``; ``appears``
+        (seconds from now) delays when the event can be seen. Neither key is served.
+    :param status_timeline: (offset in seconds, status) pairs; the first one holds before its time as well.
+    :param rng: where missing ids come from.
+    :param fill: put in missing keys (id, object, level, type, message, created_at); False leaves them out.
+    """
+    start = int(now)
+    served: list[Any] = []
+    shows_at: list[float] = []
+    previous = start
+    for raw in events:
+        if not isinstance(raw, Mapping):
+            served.append(raw)
+            shows_at.append(previous)
+            continue
+        event = dict(raw)
+        offset, appears = event.pop("offset", None), event.pop("appears", None)
+        if offset is not None:
+            event["created_at"] = start + int(offset)
+        at = event.get("created_at", previous)
+        visible_at = int(at) if isinstance(at, int | float) and not isinstance(at, bool) else previous
+        if fill:
+            event = fill_event(event, created_at=event.get("created_at", previous), rng=rng)
+        previous = visible_at
+        served.append(event)
+        shows_at.append(visible_at if appears is None else start + appears)
+    states = [
+        (start + offset, status) for offset, status in sorted(status_timeline, key=lambda pair: pair[0])
+    ]
+    result: dict[str, dict[str, Any]] = {
+        "succeeded": {
+            "fine_tuned_model": random_id(rng, "ft:gpt-4o-mini-2024-07-18:simulated::", length=8),
+            "trained_tokens": 12_000,
+            "result_files": [random_id(rng, "file-")],
+        },
+        "failed": {"error": _error_of(served)},
+    }
+    return SimulatedJob(
+        job_id=job_id,
+        created_at=start,
+        events=served,
+        shows_at=shows_at,
+        states=states or [(start, "running")],
+        details=job_details(rng),
+        result=result,
+        rng=rng,
+    )
+
+
+def _error_of(events: Sequence[Any]) -> dict[str, Any]:
+    return next((error for event in reversed(events) if (error := error_of(event))), {})
+
+
+def error_of(event: Any) -> dict[str, Any] | None:
+    """Return the job error that a failure event tells, or None if the event is no failure."""
+    if not isinstance(event, Mapping) or event.get("level") != "error":
+        return None
+    data = event.get("data")
+    if not isinstance(data, Mapping) or not data.get("error_code"):
+        return None
+    return {"code": data["error_code"], "message": event.get("message"), "param": data.get("error_param")}
+
+
+def _event_id(event: Any) -> str | None:
+    key = event.get("id") if isinstance(event, Mapping) else None
+    return key if isinstance(key, str) else None

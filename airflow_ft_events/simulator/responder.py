@@ -1,0 +1,174 @@
+"""Turns one request into one reply: key, route, job and page, and the fault that a test asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from airflow_ft_events.simulator.dialects import NO_ROUTE, Problem, Route
+from airflow_ft_events.simulator.faults import Answer, ReceivedRequest
+from airflow_ft_events.simulator.jobs import JobEndedError, Page, SimulatedJob, encode, seeded
+from airflow_ft_events.simulator.server import Reply
+
+if TYPE_CHECKING:
+    from airflow_ft_events.simulator.simulator import Simulator
+
+_SECRET_HEADERS = frozenset({"authorization", "api-key", "proxy-authorization", "cookie"})
+
+
+class Responder:
+    """Answers requests for a simulator; called in the server's thread.
+
+    :param simulator: whose jobs, clock, routes and faults count.
+    """
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._request_ids = seeded(f"requests:{simulator.seed}")
+        self._date = (-1, "")
+
+    def reply(self, request: web.BaseRequest) -> Reply:
+        """Answer a request, and record it."""
+        simulator = self._simulator
+        now = simulator.now
+        url = request.rel_url
+        received = ReceivedRequest(
+            method=request.method,
+            path=url.raw_path,
+            query=dict(url.query),
+            headers={
+                key: value for key, value in request.headers.items() if key.lower() not in _SECRET_HEADERS
+            },
+            at=now,
+        )
+        route = simulator.dialect.route(method=received.method, path=received.path)
+        if isinstance(route, Route):
+            received.route, received.job_id = route.name, route.job_id
+        with simulator.lock:
+            asked = simulator.take_fault(received)
+            simulator.record(received)
+            # A request that a fault swallows whole changes nothing.
+            own = None
+            if asked is None or not (asked.swallows or asked.drop):
+                own = self._answer(request.headers, received, route, now)
+        reply = self._finish(own, asked, now)
+        received.status = None if reply.drop else reply.status
+        return reply
+
+    def _answer(
+        self, headers: Mapping[str, str], received: ReceivedRequest, route: Route | Problem, now: float
+    ) -> Problem | bytes:
+        simulator = self._simulator
+        dialect = simulator.dialect
+        if problem := dialect.check_key(headers=headers, api_key=simulator.api_key):
+            return problem
+        if isinstance(route, Problem):
+            return route
+        closed = {"job": not simulator.job_route, "events": not simulator.events_route}
+        if closed.get(route.name):
+            return NO_ROUTE
+        if route.job_id is None:
+            return self._list(received.query, now)
+        job = simulator.find_job(route.job_id)
+        if job is None:
+            return dialect.no_such_job(route.job_id)
+        if route.name == "events":
+            return self._events(job, received.query, now)
+        if route.name == "cancel":
+            try:
+                job.cancel(now=now)
+            except JobEndedError:
+                return dialect.already_ended(job.job_id, job.state(now=now)[0])
+        return encode(dialect.job(job.as_dict(now=now)))
+
+    def _events(self, job: SimulatedJob, query: Mapping[str, str], now: float) -> Problem | bytes:
+        limit = self._limit(query)
+        if isinstance(limit, Problem):
+            return limit
+        after = query.get("after")
+        page = job.page(now=now, after=after, limit=limit, newest_first=self._simulator.order == "newest")
+        if page is None:
+            return self._simulator.dialect.no_such_cursor(after or "")
+        return _listing(page)
+
+    def _list(self, query: Mapping[str, str], now: float) -> Problem | bytes:
+        limit = self._limit(query)
+        if isinstance(limit, Problem):
+            return limit
+        newest_first = self._simulator.all_jobs()[::-1]
+        newest_first.sort(key=lambda job: -job.created_at)
+        start = 0
+        if (after := query.get("after")) is not None:
+            ids = [job.job_id for job in newest_first]
+            if after not in ids:
+                return self._simulator.dialect.no_such_cursor(after)
+            start = ids.index(after) + 1
+        dialect = self._simulator.dialect
+        items = [encode(dialect.job(job.as_dict(now=now))) for job in newest_first[start : start + limit]]
+        return _listing(Page(items=items, has_more=start + limit < len(newest_first)))
+
+    def _limit(self, query: Mapping[str, str]) -> int | Problem:
+        text = query.get("limit")
+        if text is None:
+            return self._simulator.dialect.default_limit
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+            return self._simulator.dialect.bad_limit(text)
+        return int(text)
+
+    def _finish(self, own: Problem | bytes | None, asked: Answer | None, now: float) -> Reply:
+        headers = {
+            "Content-Type": "application/json",
+            "Date": self._date_header(now),
+            "x-request-id": f"req_{self._request_ids.getrandbits(128):032x}",
+        }
+        latency = self._simulator.latency
+        if isinstance(own, bytes):
+            reply = Reply(status=200, body=own, headers=headers, stall=latency)
+        elif isinstance(own, Problem):
+            reply = Reply(status=own.status, body=encode(own.body), headers=headers, stall=latency)
+        else:
+            reply = Reply(status=500, body=b"", headers=headers, stall=latency)
+        return reply if asked is None else self._changed(reply, asked)
+
+    def _changed(self, reply: Reply, asked: Answer) -> Reply:
+        status, body = reply.status, reply.body
+        if asked.status is not None or asked.body is not None:
+            status = 200 if asked.status is None else asked.status
+        if asked.swallows:
+            body = _body(self._simulator.dialect.failure(status).body if asked.body is None else asked.body)
+        headers = dict(reply.headers)
+        for name, value in asked.headers.items():
+            for known in [key for key in headers if key.lower() == name.lower()]:
+                del headers[known]
+            if value is not None:
+                headers[name] = value
+        return replace(
+            reply,
+            status=status,
+            body=body,
+            headers=headers,
+            drop=asked.drop,
+            truncate=asked.truncate,
+            exact_headers=None in asked.headers.values(),
+            stall=reply.stall + asked.stall,
+        )
+
+    def _date_header(self, now: float) -> str:
+        if self._date[0] != int(now):
+            self._date = (int(now), formatdate(int(now), usegmt=True))
+        return self._date[1]
+
+
+def _listing(page: Page) -> bytes:
+    more = b"true" if page.has_more else b"false"
+    return b'{"object":"list","data":[' + b",".join(page.items) + b'],"has_more":' + more + b"}"
+
+
+def _body(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return value.encode() if isinstance(value, str) else encode(value)

@@ -1,0 +1,118 @@
+"""Serves a simulator on loopback: one thread, one event loop, one handler."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from aiohttp import web
+
+HOST = "127.0.0.1"
+
+
+@dataclass(kw_only=True)
+class Reply:
+    """A whole answer, ready to send; what the wire does to it is said beside it."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    drop: bool = False
+    truncate: bool = False
+    exact_headers: bool = False
+    stall: float = 0.0
+
+
+class HttpThread:
+    """Carries requests to a plain function and its replies back.
+
+    :param answer: makes the reply to a request; called in the server's thread; must not block.
+    """
+
+    def __init__(self, answer: Callable[[web.BaseRequest], Reply]) -> None:
+        self._answer = answer
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+
+    def start(self, *, port: int) -> int:
+        """Listen, and return the port.
+
+        :param port: the port to listen on; 0 takes a free one.
+        :raises OSError: if the port cannot be had.
+        """
+        ready: Future[int] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(port, ready), name="fine-tuning-simulator", daemon=True
+        )
+        self._thread.start()
+        try:
+            return ready.result()
+        except BaseException:
+            self._thread.join()
+            self._thread = None
+            raise
+
+    def stop(self) -> None:
+        """Close every socket and end the thread; does nothing if it is not running."""
+        thread, self._thread = self._thread, None
+        if thread is None or self._loop is None or self._stopping is None:
+            return
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        thread.join()
+
+    def _run(self, port: int, ready: Future[int]) -> None:
+        try:
+            asyncio.run(self._serve(port, ready))
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    async def _serve(self, port: int, ready: Future[int]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        handler = web.Server(self._handle, access_log=None)
+        server = await self._loop.create_server(handler, HOST, port, backlog=1024)
+        ready.set_result(server.sockets[0].getsockname()[1])
+        try:
+            await self._stopping.wait()
+        finally:
+            server.close()
+            await handler.shutdown(timeout=0.1)
+            await server.wait_closed()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        reply = self._answer(request)
+        if reply.stall:
+            await asyncio.sleep(reply.stall)
+        response = web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+        if reply.drop or reply.truncate or reply.exact_headers:
+            _send_raw(request, reply)
+            response.force_close()
+        return response
+
+
+def _send_raw(request: web.BaseRequest, reply: Reply) -> None:
+    """Write to the socket what no HTTP library would write, and close it."""
+    transport = request.transport
+    if transport is None:
+        return
+    if reply.drop:
+        transport.abort()
+        return
+    try:
+        phrase = HTTPStatus(reply.status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    headers = reply.headers | {"Content-Length": str(len(reply.body)), "Connection": "close"}
+    head = [f"HTTP/1.1 {reply.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    body = reply.body[: len(reply.body) // 2] if reply.truncate else reply.body
+    transport.write("\r\n".join([*head, "", ""]).encode("latin-1") + body)
+    transport.close()

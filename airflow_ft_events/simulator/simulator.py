@@ -1,0 +1,359 @@
+"""The simulator's Python face: jobs, time, scripted faults, and a record of what was asked."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from airflow_ft_events.simulator.dialects import OrderName, RouteName, dialect_for
+from airflow_ft_events.simulator.faults import Answer, Fault, ReceivedRequest, ScriptedFault
+from airflow_ft_events.simulator.jobs import SimulatedJob, fill_event, random_id, scripted_job, seeded
+from airflow_ft_events.simulator.recordings import LogSource, load_recording, recorded_job_id, replay_job
+from airflow_ft_events.simulator.responder import Responder
+from airflow_ft_events.simulator.server import HOST, HttpThread
+from airflow_ft_events.simulator.training import training_job
+
+_KEPT_REQUESTS = 100_000
+_LONG_AGO = 3_600
+JobSpec = Mapping[str, Any] | str
+
+
+class Simulator:
+    """A local server that behaves like a real one; a context manager that starts and stops it.
+
+    :param jobs: the jobs to begin with: a number, or a list of outcomes or of keyword arguments of
+        ``add_job``; default one job made of the arguments below; an empty list for none.
+    :param log: a recorded log to replay, a path or what such a file holds.
+    :param outcome: how the default job ends: ``succeeded``, ``failed`` or ``cancelled``.
+    :param vendor: whose server this is; default ``openai``.
+    :param order: ``newest`` or ``oldest`` event first; default the vendor's own.
+    :param job_route: False answers ``GET …/jobs/{id}`` as a gateway without that route.
+    :param events_route: False answers ``GET …/events`` as a gateway without that route.
+    :param speed: simulated seconds per second of the clock; default 1.
+    :param clock: returns seconds since 1970; default the real time.
+    :param seed: the same seed gives the same ids, losses and gaps.
+    :param api_key: the key that requests must bring.
+    :param job_id: id of the first job; default a made one, or the recorded one of a log.
+    :param port: port to listen on; default a free one.
+    :param latency: real seconds before each answer; default 0.
+    :param ended: True makes the first jobs' logs lie in the past, complete.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[JobSpec] | int | None = None,
+        *,
+        log: LogSource | None = None,
+        outcome: str = "succeeded",
+        vendor: str = "openai",
+        order: OrderName | None = None,
+        job_route: bool = True,
+        events_route: bool = True,
+        speed: float = 1.0,
+        clock: Callable[[], float] = time.time,
+        seed: int = 0,
+        api_key: str = "sk-simulator",
+        job_id: str | None = None,
+        port: int = 0,
+        latency: float = 0.0,
+        ended: bool = False,
+    ) -> None:
+        if not (math.isfinite(speed) and speed > 0):
+            raise ValueError(f"speed must be a positive number, not {speed!r}")
+        if order not in (None, "newest", "oldest"):
+            raise ValueError(f"Unknown order {order!r}; use newest or oldest")
+        self.dialect = dialect_for(vendor)
+        self.vendor = vendor
+        self.order: OrderName = order or self.dialect.order
+        self.job_route, self.events_route = job_route, events_route
+        self.speed, self.clock, self.seed = speed, clock, seed
+        self.api_key, self.latency = api_key, latency
+        self.fault: Fault | None = None
+        self._port = port
+        self._epoch = clock()
+        self._jobs: dict[str, SimulatedJob] = {}
+        self._made = 0
+        self.lock = threading.RLock()
+        self._requests: deque[ReceivedRequest] = deque(maxlen=_KEPT_REQUESTS)
+        self._scripted: list[ScriptedFault] = []
+        self._http = HttpThread(Responder(self).reply)
+        self._started = False
+        for spec in _first_jobs(jobs, {"outcome": outcome, "log": log, "ended": ended}, job_id):
+            self.add_job(**spec)
+
+    def start(self) -> Self:
+        """Listen on loopback; after a stop, the same jobs on the same port again."""
+        if self._started:
+            raise RuntimeError("The simulator is running already")
+        self._port = self._http.start(port=self._port)
+        self._started = True
+        return self
+
+    def stop(self) -> None:
+        """Close every socket and end the thread; jobs and recorded requests stay readable."""
+        self._started = False
+        self._http.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def base_url(self) -> str:
+        """The URL that clients take as base, known once the simulator was started."""
+        if not self._port:
+            raise RuntimeError("The simulator was not started yet")
+        return f"http://{HOST}:{self._port}{self.dialect.base_path}"
+
+    @property
+    def connection_uri(self) -> str:
+        """The Airflow connection as a URI."""
+        return f"fine-tuning://:{quote(self.api_key, safe='')}@{quote(self.base_url, safe='')}"
+
+    def connection_json(self) -> str:
+        """Return the Airflow connection as JSON, for an ``AIRFLOW_CONN_…`` variable."""
+        return json.dumps({"conn_type": "fine_tuning", "host": self.base_url, "password": self.api_key})
+
+    @property
+    def now(self) -> float:
+        """The simulated time, seconds since 1970."""
+        return self._epoch + (self.clock() - self._epoch) * self.speed
+
+    @property
+    def job_ids(self) -> list[str]:
+        """The ids of all jobs, in the order in which they were added."""
+        with self.lock:
+            return list(self._jobs)
+
+    @property
+    def job_id(self) -> str:
+        """The id of the first job."""
+        ids = self.job_ids
+        if not ids:
+            raise LookupError("The simulator has no job; add one with add_job()")
+        return ids[0]
+
+    def add_job(
+        self,
+        *,
+        outcome: str = "succeeded",
+        log: LogSource | None = None,
+        job_id: str | None = None,
+        duration: float = 300.0,
+        steps: int = 100,
+        ended: bool = False,
+        events: Iterable[Any] | None = None,
+        status_timeline: Sequence[tuple[float, str]] = (),
+        fill: bool = True,
+    ) -> str:
+        """Create a job now, also while the server runs.
+
+        :param outcome: how the invented job ends; a log and a script say it themselves.
+        :param log: a recorded log to replay instead.
+        :param job_id: default a made id, or the recorded one of a log if no other job has it.
+        :param duration: simulated seconds from the first to the last event; default 300.
+        :param steps: training steps, each with a metrics event; default 100. With 0, ``failed`` fails in
+            validation.
+        :param ended: True puts the whole job into the past.
+        :param events: raw events, oldest first, for a hand-written script instead. ``offset`` gives
+            created_at in seconds from now, ``appears`` delays when the event shows.
+        :param status_timeline: the script's (offset in seconds, status) pairs; default running for ever.
+        :param fill: False serves a script's events without the keys that they lack.
+        :returns: the job's id.
+        :raises ValueError: if the id is taken, the outcome is unknown or the log cannot be read.
+        """
+        recording = None if log is None else load_recording(log)
+        with self.lock:
+            rng = seeded(f"job:{self.seed}:{self._made}")
+            made_id = random_id(rng, self.dialect.job_prefix)
+            if job_id is None:
+                told = recorded_job_id(recording) if recording else None
+                job_id = told if told and told not in self._jobs else made_id
+            if job_id in self._jobs:
+                raise ValueError(f"There is a job {job_id!r} already")
+            now = self.now
+            if recording is not None:
+                job = replay_job(recording, job_id=job_id, now=now, rng=rng)
+            elif events is not None or status_timeline:
+                job = scripted_job(
+                    job_id=job_id,
+                    now=now,
+                    events=events or (),
+                    status_timeline=status_timeline,
+                    rng=rng,
+                    fill=fill,
+                )
+            else:
+                job = training_job(
+                    job_id=job_id, now=now, rng=rng, outcome=outcome, duration=duration, steps=steps
+                )
+            if ended:
+                job.move(seconds=-(job.span() + _LONG_AGO))
+            job.encode_log()
+            self._jobs[job_id] = job
+            self._made += 1
+            return job_id
+
+    def cancel(self, job_id: str) -> dict[str, Any]:
+        """Cancel a job as POST …/cancel does, and return the job object.
+
+        :raises JobEndedError: if it has ended.
+        """
+        with self.lock:
+            self._jobs[job_id].cancel(now=self.now)
+            return self.get_job(job_id)
+
+    def delete_job(self, job_id: str) -> None:
+        """Forget a job; from now on it answers 404."""
+        with self.lock:
+            del self._jobs[job_id]
+
+    def get_job(self, job_id: str) -> dict[str, Any]:
+        """Return the job object as the server would answer it now."""
+        with self.lock:
+            return self.dialect.job(self._jobs[job_id].as_dict(now=self.now))
+
+    def list_events(self, job_id: str, *, future: bool = False) -> list[Any]:
+        """Return the events that can be seen now, oldest first.
+
+        :param job_id: the job.
+        :param future: True returns those still to come as well.
+        """
+        with self.lock:
+            job = self._jobs[job_id]
+            return list(job.events if future else job.events[: job.visible(now=self.now)])
+
+    def add_event(self, job_id: str, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Append an event to a job's log now, with the keys that it lacks, and return it."""
+        with self.lock:
+            job, now = self._jobs[job_id], self.now
+            filled = fill_event(event, created_at=event.get("created_at", int(now)), rng=job.rng)
+            job.add_event(filled, shows_at=now)
+            return filled
+
+    def set_status(self, job_id: str, status: str, *, result: Mapping[str, Any] | None = None) -> None:
+        """Change a job's status now; what was planned for later is dropped.
+
+        :param job_id: the job.
+        :param status: any text.
+        :param result: job fields that hold with this status, for example ``{"error": {...}}``.
+        """
+        with self.lock:
+            self._jobs[job_id].set_status(status, now=self.now, result=result)
+
+    @property
+    def requests(self) -> list[ReceivedRequest]:
+        """The requests that came, oldest first (the last 100,000)."""
+        with self.lock:
+            return list(self._requests)
+
+    def count(
+        self, *, method: str | None = None, contains: str | None = None, route: RouteName | None = None
+    ) -> int:
+        """Count the requests that came.
+
+        :param method: only this HTTP method.
+        :param contains: only paths with this text in them.
+        :param route: only ``events``, ``job``, ``list`` or ``cancel``.
+        """
+        return sum(
+            (method or request.method) == request.method
+            and (contains or "") in request.path
+            and (route or request.route) == request.route
+            for request in self.requests
+        )
+
+    def reset_requests(self) -> None:
+        """Forget the requests that came."""
+        with self.lock:
+            self._requests.clear()
+
+    def fail_next(
+        self,
+        count: int = 1,
+        *,
+        route: RouteName | None = None,
+        job_id: str | None = None,
+        status: int | None = None,
+        body: Any = None,
+        headers: Mapping[str, str | None] | None = None,
+        drop: bool = False,
+        truncate: bool = False,
+        stall: float = 0.0,
+    ) -> None:
+        """Let the next requests go wrong; without any detail they get a 500.
+
+        :param count: how many requests, default 1.
+        :param route: only requests for ``events``, ``job``, ``list`` or ``cancel``.
+        :param job_id: only requests for this job.
+        :param status: HTTP status.
+        :param body: text or bytes as they are, else JSON; default the vendor's body for the status.
+        :param headers: further headers; None as value removes one.
+        :param drop: close the connection without an answer.
+        :param truncate: send half of the body, then close the connection.
+        :param stall: real seconds of silence before the answer.
+        """
+        if status is None and body is None and not (headers or drop or truncate or stall):
+            status = 500
+        answer = Answer(
+            status=status, body=body, headers=headers or {}, drop=drop, truncate=truncate, stall=stall
+        )
+        with self.lock:
+            self._scripted.append(ScriptedFault(left=count, answer=answer, route=route, job_id=job_id))
+
+    def clear_faults(self) -> None:
+        """Take back every fault that was scripted and not used, and ``fault``."""
+        with self.lock:
+            self._scripted.clear()
+            self.fault = None
+
+    def find_job(self, job_id: str) -> SimulatedJob | None:
+        """Return a job, or None."""
+        return self._jobs.get(job_id)
+
+    def all_jobs(self) -> list[SimulatedJob]:
+        """Return every job, in the order in which they were added."""
+        return list(self._jobs.values())
+
+    def record(self, request: ReceivedRequest) -> None:
+        """Keep a request for ``requests``."""
+        self._requests.append(request)
+
+    def take_fault(self, request: ReceivedRequest) -> Answer | None:
+        """Return what shall go wrong with this request, if anything."""
+        for scripted in self._scripted:
+            if answer := scripted.take(request):
+                self._scripted = [fault for fault in self._scripted if fault.left > 0]
+                return answer
+        return self.fault(request) if self.fault else None
+
+
+# In a with statement it reads as what it does.
+simulate = Simulator
+
+
+def _first_jobs(
+    jobs: Sequence[JobSpec] | int | None, default: dict[str, Any], job_id: str | None
+) -> list[dict[str, Any]]:
+    if jobs is None:
+        jobs = 1
+    if isinstance(jobs, str):
+        raise TypeError("jobs must be a list of outcomes, not one text")
+    if isinstance(jobs, int):
+        specs = [dict(default) for _ in range(jobs)]
+    else:
+        specs = [{"outcome": spec} if isinstance(spec, str) else dict(spec) for spec in jobs]
+    if specs and job_id is not None:
+        specs[0]["job_id"] = job_id
+    return specs

@@ -1,0 +1,212 @@
+"""FineTuningEventsTrigger: a task's wait, in the triggerer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, FineTuningInputError
+from airflow_ft_events.api.feed import Mark
+from airflow_ft_events.clock import clock
+from airflow_ft_events.events import Order, iso_utc, one_line
+from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+from airflow_ft_events.waitlog import LogEvents, WaitLog
+from airflow_ft_events.watch import JobWatch, Look, Patience
+
+if TYPE_CHECKING:
+    from airflow_ft_events.api.aio import AsyncTransport
+
+BODY_LIMIT = 4 * 1024 * 1024
+"""Decoded bytes of one answer that are read in the triggerer: parsing more would hold up the event loop."""
+JITTER = 0.1
+"""Share of a gap by which it is made shorter or longer, so that waits do not fall into step."""
+
+
+class FineTuningEventsTrigger(BaseTrigger):
+    """
+    Wait for the end of a fine-tuning job.
+
+    It never raises: what it came to travels to the worker in its one event, as ``{"kind": "outcome" | "error"
+    |
+    "timeout", …}``. A restart begins again from these parameters and loses nothing; nothing is ever started
+    or
+    cancelled by it.
+
+    :param job_id: the job.
+    :param conn_id: the connection; default ``fine_tuning_default``.
+    :param poll_interval: seconds between polls; default 60.
+    :param end_time: seconds since 1970 at which the wait ends, after a last look; default None, never.
+    :param log_events: ``messages`` (default), ``all`` or ``none``: which events go into the task log.
+    :param max_poll_failures: polls in a row that may fail before the state counts as unknown (and 15
+        minutes); default 5.
+    :param cancel_on_kill: cancel the job when a user ends or clears the deferred task (Airflow 3.3); default
+        False.
+    :param silent_fail: go on waiting after errors that would end the wait; default False.
+    :param job_seen: whether the job route has answered before; default False.
+    :param newer_than: id of the newest event that was read before; default None.
+    :param order: the server's order, where it is known; default None.
+    """
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        conn_id: str = FineTuningHook.default_conn_name,
+        poll_interval: float = 60.0,
+        end_time: float | None = None,
+        log_events: LogEvents = "messages",
+        max_poll_failures: int = 5,
+        cancel_on_kill: bool = False,
+        silent_fail: bool = False,
+        job_seen: bool = False,
+        newer_than: str | None = None,
+        order: str | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.job_id = job_id
+        self.conn_id = conn_id
+        self.poll_interval = poll_interval
+        self.end_time = end_time
+        self.log_events = log_events
+        self.max_poll_failures = max_poll_failures
+        self.cancel_on_kill = cancel_on_kill
+        self.silent_fail = silent_fail
+        self.job_seen = job_seen
+        self.newer_than = newer_than
+        self.order = order
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """:returns: the class path and the parameters; no secret is among them, and they do not change."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "job_id": self.job_id,
+                "conn_id": self.conn_id,
+                "poll_interval": self.poll_interval,
+                "end_time": self.end_time,
+                "log_events": self.log_events,
+                "max_poll_failures": self.max_poll_failures,
+                "cancel_on_kill": self.cancel_on_kill,
+                "silent_fail": self.silent_fail,
+                "job_seen": self.job_seen,
+                "newer_than": self.newer_than,
+                "order": self.order,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """:returns: one event, when the wait is over."""
+        try:
+            came_to = await self._wait()
+        except FineTuningError as error:
+            came_to = {"kind": "error", "error": error.as_dict()}
+        except Exception as error:
+            # a trigger that raises fails its task without a word, and soft_fail would make that a skip
+            self.log.exception("The wait for job %s broke off.", self.job_id)
+            text = f"The wait for job {self.job_id} broke off: {type(error).__name__}. See the trigger's log."
+            broken = FineTuningError(text, job_id=self.job_id, conn_id=self.conn_id)
+            came_to = {"kind": "error", "error": broken.as_dict()}
+        yield TriggerEvent({"job_id": self.job_id, **came_to})  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Cancel the job, if asked for: a user marked the deferred task or cleared it (Airflow 3.3)."""
+        if not self.cancel_on_kill:
+            return
+        self.log.info("The task was ended by a user; cancelling job %s (cancel_on_kill).", self.job_id)
+        job = await FineTuningHook(self.conn_id).acancel_job(self.job_id)
+        self.log.info("Job %s is %s.", self.job_id, one_line(job.get("status"), limit=60))
+
+    async def _wait(self) -> dict[str, Any]:
+        """Follow the job; each turn of the loop reads the connection: at first, and after a 401."""
+        wait_log = WaitLog(self.log_events)
+        watch: JobWatch | None = None
+        refused_key: str | None = None
+        while True:
+            hook = FineTuningHook(self.conn_id)
+            await self._read_connection(hook)
+            async with hook.async_transport(body_limit=BODY_LIMIT) as transport:
+                if watch is None:
+                    watch = self._new_watch(transport)
+                    await self._sleep(self.poll_interval * clock().luck())
+                watch.use(transport.settings)
+                while True:
+                    look = await hook.alook(watch, transport)
+                    self._log_look(look, wait_log)
+                    if look.outcome is not None:
+                        return {"kind": "outcome", "outcome": look.outcome.as_dict()}
+                    if _is_401(look) and refused_key != transport.settings.key:
+                        refused_key = transport.settings.key
+                        self.log.warning("The key was refused; reading connection %r again.", self.conn_id)
+                        break
+                    if look.error is not None:
+                        if not self.silent_fail:
+                            return {"kind": "error", "error": look.error.as_dict()}
+                        self.log.error("%s (silent_fail: going on waiting)", look.error)
+                    else:
+                        refused_key = None
+                    if self.end_time is not None and clock().now() >= self.end_time:
+                        return {"kind": "timeout", "status": watch.status, "asked": look.asked}
+                    gap = look.wait * (1 - JITTER + 2 * JITTER * clock().luck())
+                    await self._sleep(gap)
+
+    def _new_watch(self, transport: AsyncTransport) -> JobWatch:
+        settings = transport.settings
+        self.log.info(
+            "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s %s.",
+            self.job_id,
+            settings.root,
+            settings.vendor.name,
+            self.conn_id,
+            self.poll_interval,
+            f"until {iso_utc(self.end_time)}" if self.end_time is not None else "without a deadline",
+        )
+        mark = (
+            Mark(ids=(self.newer_than,), order=Order(self.order) if self.order else None)
+            if self.newer_than
+            else None
+        )
+        return JobWatch(
+            settings=settings,
+            job_id=self.job_id,
+            interval=self.poll_interval,
+            max_failures=self.max_poll_failures,
+            job_seen=self.job_seen,
+            mark=mark,
+        )
+
+    async def _read_connection(self, hook: FineTuningHook) -> None:
+        """Read the connection; a secrets backend that is away for a while does not end the wait."""
+        patience = Patience(interval=self.poll_interval, max_failures=self.max_poll_failures)
+        while True:
+            try:
+                await hook.aget_settings()
+                return
+            except FineTuningInputError:
+                raise
+            except Exception as error:  # noqa: BLE001
+                gap, now = patience.failed(now=clock().now()), clock().now()
+                self.log.warning("Connection %r cannot be read now: %s.", self.conn_id, type(error).__name__)
+                if patience.exhausted(now=now) or (self.end_time is not None and now >= self.end_time):
+                    raise patience.unknown(
+                        RuntimeError(f"the connection cannot be read ({type(error).__name__})"),
+                        now=now,
+                        job_id=self.job_id,
+                        conn_id=self.conn_id,
+                    ) from None
+                await self._sleep(gap)
+
+    async def _sleep(self, gap: float) -> None:
+        """Sleep, but not beyond the deadline: there a last look is taken."""
+        if self.end_time is not None:
+            gap = min(gap, self.end_time - clock().now())
+        await clock().asleep(max(gap, 0.0))
+
+    def _log_look(self, look: Look, wait_log: WaitLog) -> None:
+        for level, text in (*wait_log.lines(look.events, more_before=look.more_before), *look.notes):
+            getattr(self.log, level)("%s", text)
+
+
+def _is_401(look: Look) -> bool:
+    return isinstance(look.error, FineTuningApiError) and look.error.status == 401

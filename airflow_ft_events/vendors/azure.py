@@ -1,0 +1,42 @@
+"""Azure OpenAI, on its classic path (with an API version) and on its v1 path."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+from airflow_ft_events.vendors.base import Meaning, Vendor, signal
+
+_API_PATH = re.compile(r"/openai(/v1)?$")
+
+
+class _Azure(Vendor):
+    __slots__ = ()
+
+    def root(self, base_url: str, *, api_version: str | None) -> tuple[str, dict[str, str]]:
+        """Put the API's path behind the resource's endpoint, whichever form of it the connection holds."""
+        parts = urlsplit(base_url)
+        found = _API_PATH.search(parts.path)
+        endpoint = urlunsplit(parts._replace(path=parts.path[: found.start()] if found else parts.path))
+        if api_version:
+            return f"{endpoint}/openai", {"api-version": api_version}
+        return f"{endpoint}/openai/v1", {}
+
+
+AZURE = _Azure(
+    name="azure",
+    hosts=(".openai.azure.com", ".openai.azure.us", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
+    key_header="api-key",
+    key_prefix="",
+    last_message=re.compile(r"Training (tokens|hours) billed: .*", re.DOTALL),
+    signals=(
+        signal(r"Job succeeded\.?", Meaning.SUCCEEDED),
+        signal(r"Job cancell?ed\.?", Meaning.CANCELLED),
+        signal(r"Job failed\.?", Meaning.FAILED),
+        # Azure sends these 30 to 55 s after "Job succeeded."
+        signal(r"Model Evaluation \w+\.?", Meaning.AFTERMATH),
+        signal(r"Postprocessing started\.?", Meaning.AFTERMATH),
+        signal(r"(Completed|Created) results file: .*", Meaning.AFTERMATH),
+        signal(r"Training (tokens|hours) billed: .*", Meaning.AFTERMATH),
+    ),
+)

@@ -1,0 +1,183 @@
+"""The contract of a server family: everything that differs between servers, as one table of facts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+
+from airflow_ft_events.events import Event, Order
+from airflow_ft_events.jobs import JobState, Outcome
+
+
+class Meaning(StrEnum):
+    """What an event says about the job's end."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    AFTERMATH = "aftermath"
+    """What the server is known to send after the end: it takes nothing back."""
+    RESTARTED = "restarted"
+    """The job goes on: it takes an end back."""
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome that the event announces; None for the others."""
+        return _OUTCOMES.get(self)
+
+
+_OUTCOMES = {
+    Meaning.SUCCEEDED: Outcome.SUCCEEDED,
+    Meaning.FAILED: Outcome.FAILED,
+    Meaning.CANCELLED: Outcome.CANCELLED,
+}
+
+
+def signal(pattern: str, meaning: Meaning) -> tuple[re.Pattern[str], Meaning]:
+    """
+    Make one row of a vendor's table of words.
+
+    :param pattern: regular expression that a whole message, or a whole type, must match; case does not count.
+    :param meaning: what such an event says.
+    """
+    return re.compile(pattern, re.IGNORECASE | re.DOTALL), meaning
+
+
+_STATES: Mapping[str, JobState] = MappingProxyType(
+    {
+        "created": JobState.ACTIVE,
+        "pending": JobState.ACTIVE,
+        "validating_files": JobState.ACTIVE,
+        "queued": JobState.ACTIVE,
+        "running": JobState.ACTIVE,
+        "paused": JobState.PAUSED,
+        "succeeded": JobState.SUCCEEDED,
+        "failed": JobState.FAILED,
+        "cancelled": JobState.CANCELLED,
+        "canceled": JobState.CANCELLED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vendor:
+    """
+    One server family.
+
+    :param name: the name in connections and results.
+    :param signals: message or type patterns and what they mean; the first match counts.
+    :param base_url: where its API lives, without a trailing slash; "" where every customer has an address of
+        their own.
+    :param hosts: host names, or suffixes that begin with a dot, by which ``vendor: auto`` tells it.
+    :param order: the order of its events where a page cannot tell.
+    :param pages: whether it takes ``after`` and ``limit``.
+    :param jobs_path: the path of the job list; a job is one segment below, its events two.
+    :param key_header: the header that carries the key.
+    :param key_prefix: what stands before the key in that header.
+    :param states: job states in lower case and what they mean; any other is unknown and waited through.
+    :param last_message: pattern of the last message of a log, where it is not the one that names the outcome.
+    :param model_message: pattern of the message that names the model, in its group ``model``.
+    """
+
+    name: str
+    signals: tuple[tuple[re.Pattern[str], Meaning], ...]
+    base_url: str = ""
+    hosts: tuple[str, ...] = ()
+    order: Order = Order.NEWEST_FIRST
+    pages: bool = True
+    jobs_path: str = "/fine_tuning/jobs"
+    key_header: str = "Authorization"
+    key_prefix: str = "Bearer "
+    states: Mapping[str, JobState] = _STATES
+    last_message: re.Pattern[str] | None = None
+    model_message: re.Pattern[str] = re.compile(
+        r"New fine-tuned model created: (?P<model>\S+)", re.IGNORECASE
+    )
+
+    def serves(self, host: str) -> bool:
+        """
+        Tell whether a host belongs to this family.
+
+        :param host: host name in lower case.
+        """
+        return any(host.endswith(known) if known.startswith(".") else host == known for known in self.hosts)
+
+    def root(self, base_url: str, *, api_version: str | None) -> tuple[str, dict[str, str]]:
+        """
+        Turn a connection's base URL into the API's root.
+
+        :param base_url: without a trailing slash.
+        :param api_version: only Azure's classic path has one.
+        :returns: the root, below which :attr:`jobs_path` lies, and query parameters for every request.
+        :raises ValueError: where the family has no such thing as an API version.
+        """
+        if api_version:
+            raise ValueError(f"'api_version' is an Azure setting, and the vendor here is {self.name}")
+        return base_url, {}
+
+    def state_of(self, status: object) -> JobState:
+        """
+        Read a job's status.
+
+        :param status: what the server wrote.
+        :returns: what it means; UNKNOWN for a word that is not in the table.
+        """
+        return self.states.get(str(status).strip().lower(), JobState.UNKNOWN)
+
+    def meaning_of(self, event: Event) -> Meaning | None:
+        """
+        Read what an event says about the job's end, by its words alone.
+
+        :param event: the event.
+        :returns: its meaning, or None where it says nothing of it, as nearly all events do.
+        """
+        message, kind = event.message.strip(), event.type
+        for pattern, meaning in self.signals:
+            if pattern.fullmatch(message) or pattern.fullmatch(kind):
+                return meaning
+        return Meaning.RESTARTED if event.is_metrics else None
+
+    def ends_log(self, event: Event) -> bool:
+        """
+        Tell whether an event is the last that this family sends.
+
+        :param event: an event of a job that has ended.
+        """
+        if self.last_message is not None:
+            return self.last_message.fullmatch(event.message.strip()) is not None
+        meaning = self.meaning_of(event)
+        return meaning is not None and meaning.outcome is not None
+
+    def model_in(self, event: Event) -> str | None:
+        """
+        Read the name of the model that the job made.
+
+        :param event: the event.
+        :returns: the name, or None where the event does not say it.
+        """
+        found = self.model_message.match(event.message)
+        return found["model"] if found else None
+
+    def with_signals(self, signals: Mapping[str, str]) -> Vendor:
+        """
+        Add a server's own words, ahead of the family's.
+
+        :param signals: regular expression for a whole message or type → ``succeeded``, ``failed`` or
+            ``cancelled``.
+        :returns: a family of the same name that knows them.
+        :raises ValueError: for a pattern that is none, or another outcome.
+        """
+        rows = []
+        for pattern, outcome in signals.items():
+            try:
+                rows.append(signal(pattern, Meaning(Outcome(outcome).value)))
+            except re.error as fault:
+                raise ValueError(f"'{pattern}' is not a regular expression: {fault}") from None
+            except ValueError:
+                raise ValueError(
+                    f"'{pattern}' leads to {outcome!r}; an outcome is one of {', '.join(Outcome)}"
+                ) from None
+        return replace(self, signals=(*rows, *self.signals))

@@ -1,0 +1,509 @@
+"""JobWatch: from what one poll saw, is the wait over, and when to look again? One decision for every mode."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from airflow_ft_events.api.calls import job_request, read_job
+from airflow_ft_events.api.errors import (
+    FineTuningAnswerError,
+    FineTuningApiError,
+    FineTuningError,
+    FineTuningJobNotFound,
+    FineTuningPagingError,
+)
+from airflow_ft_events.api.exchange import (
+    ApiAnswer,
+    ApiFault,
+    ApiRequest,
+    FaultKind,
+    Reply,
+    error_of,
+    retry_after,
+)
+from airflow_ft_events.api.feed import EventFeed, Mark
+from airflow_ft_events.api.settings import Settings
+from airflow_ft_events.events import Event, one_line
+from airflow_ft_events.evidence import Evidence
+from airflow_ft_events.jobs import JobOutcome, JobState
+
+JOB_READ_EVERY = 300.0
+UNCONFIRMED_INTERVAL = 10.0
+UNCONFIRMED_TRIES = 10
+GONE_AFTER_404S = 3
+GONE_AFTER = 120.0
+LONGEST_GAP = 600.0
+UNKNOWN_AFTER = 900.0
+PAGES_A_POLL = 10
+SMALLEST_PAGE = 20
+
+
+class _Route(Enum):
+    OK = auto()
+    MISSING = auto()
+    """404, 405, 501 and other refusals, or an answer that cannot be read."""
+    FAULT = auto()
+    PAUSE = auto()
+    DENIED = auto()
+    NOT_ASKED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    route: _Route
+    error: FineTuningError | None = None
+    pause: float | None = None
+
+    @property
+    def is_404(self) -> bool:
+        return isinstance(self.error, FineTuningJobNotFound)
+
+
+_NOT_ASKED = _Answered(_Route.NOT_ASKED)
+
+
+@dataclass(slots=True, kw_only=True)
+class Look:
+    """
+    What one poll came to.
+
+    :param outcome: the job has ended: the wait is over.
+    :param error: the wait cannot go on.
+    :param wait: seconds until the next poll, where the wait goes on at this watch's pace.
+    :param events: new events, oldest first.
+    :param more_before: whether there are events before them that were not read.
+    :param notes: lines for the log: a logging level and a text each.
+    :param asked: whether the server gave a usable answer.
+    """
+
+    outcome: JobOutcome | None = None
+    error: FineTuningError | None = None
+    wait: float = 0.0
+    events: Sequence[Event] = ()
+    more_before: bool = False
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    asked: bool = True
+
+    @property
+    def over(self) -> bool:
+        """Whether the wait is over, one way or the other."""
+        return self.outcome is not None or self.error is not None
+
+
+class Patience:
+    """
+    How long a wait bears that it cannot ask.
+
+    :param interval: seconds between polls.
+    :param max_failures: polls in a row that may fail; the wait ends after them and 15 minutes.
+    """
+
+    def __init__(self, *, interval: float, max_failures: int) -> None:
+        self._interval = interval
+        self._max_failures = max_failures
+        self._since = 0.0
+        self.failures = 0
+
+    def failed(self, *, now: float) -> float:
+        """
+        Count a poll that failed.
+
+        :param now: seconds since 1970.
+        :returns: seconds until the next one: the interval doubled for each failure, up to 10 minutes.
+        """
+        if not self.failures:
+            self._since = now
+        self.failures += 1
+        gap = max(self._interval, 1.0) * 2.0 ** min(self.failures, 30)
+        return max(self._interval, min(LONGEST_GAP, gap))
+
+    def exhausted(self, *, now: float) -> bool:
+        """
+        Tell whether the wait must end.
+
+        :param now: seconds since 1970.
+        """
+        return self.failures >= self._max_failures and now - self._since >= UNKNOWN_AFTER
+
+    def unknown(self, last: Exception | None, *, now: float, job_id: str, conn_id: str) -> FineTuningApiError:
+        """
+        Make the error that says that a job's state is unknown.
+
+        :param last: why the last poll failed.
+        :param now: seconds since 1970.
+        :param job_id: the job.
+        :param conn_id: the connection.
+        """
+        facts = last if isinstance(last, FineTuningApiError) else None
+        return FineTuningApiError(
+            f"The state of job {job_id} is unknown: {self.failures} polls in a row over "
+            f"{(now - self._since) / 60:.0f} min got no usable answer through connection {conn_id!r}. The "
+            "job itself may "
+            "be running or have ended: nothing was done to it, and clearing this task waits for it again. "
+            f"The last poll: {last}",
+            job_id=job_id,
+            conn_id=conn_id,
+            status=facts.status if facts else None,
+            code=facts.code if facts else None,
+            request_id=facts.request_id if facts else None,
+        )
+
+    def answered(self, *, now: float) -> str | None:
+        """
+        Count a poll that was answered.
+
+        :param now: seconds since 1970.
+        :returns: a line for the log where failures went before, else None.
+        """
+        failures, self.failures = self.failures, 0
+        if not failures:
+            return None
+        return (
+            f"The server answers again, after {failures} failed polls in {(now - self._since) / 60:.0f} min."
+        )
+
+
+class JobWatch:
+    """
+    The wait for one job. ``poll`` hands out requests, takes what came of them, and returns a Look.
+
+    :param settings: the connection.
+    :param job_id: a checked job id.
+    :param interval: seconds between polls; default 60.
+    :param max_failures: polls in a row that may fail before the job's state counts as unknown (and 15
+        minutes); default 5.
+    :param job_seen: whether the job route has answered before, on the worker or before a restart.
+    :param mark: the newest event that was read before.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        job_id: str,
+        interval: float = 60.0,
+        max_failures: int = 5,
+        job_seen: bool = False,
+        mark: Mark | None = None,
+    ) -> None:
+        self.settings = settings
+        self.job_id = job_id
+        self.interval = interval
+        self.job_seen = job_seen
+        self.status: str | None = None
+        self._mark = mark
+        # without a job route the events before the mark count too: what they claim must be read again
+        self._told = mark if mark and not job_seen else None
+        if self._told:
+            self._mark = None
+        self._evidence = Evidence(vendor=settings.vendor)
+        self._ask_for = settings.page_size
+        self._answered_before = job_seen
+        self._job_asked_at: float | None = None
+        self._job_missing = False
+        self._events_asked_at: float | None = None
+        self._events_missing = False
+        self._unconfirmed: Event | None = None
+        self._unconfirmed_tries = 0
+        self._not_found = 0
+        self._not_found_since = 0.0
+        self._patience = Patience(interval=interval, max_failures=max_failures)
+        self._pauses = 0
+        self._warned: set[str] = set()
+
+    @property
+    def mark(self) -> Mark | None:
+        """The newest event that was read, to go on from after a restart."""
+        return self._mark or self._told
+
+    def use(self, settings: Settings) -> None:
+        """
+        Go on with a connection that was read again.
+
+        :param settings: the connection, its key rotated perhaps.
+        """
+        self.settings = settings
+
+    def poll(self, *, now: float) -> Generator[ApiRequest, Reply, Look]:
+        """
+        Look once: at the new events, and at the job where that is due.
+
+        :param now: our clock, seconds since 1970.
+        :returns: requests to make, one after the other; send each one's reply; the generator's value is the
+            Look.
+        """
+        look = Look(wait=self.interval)
+        server_now = now
+        events = job = _NOT_ASKED
+        if not self._events_missing or self._is_due(self._events_asked_at, now):
+            events, answer = yield from self._read_events(look, now)
+            if answer is not None and answer.server_time is not None:
+                server_now = answer.server_time
+        if events.route is _Route.OK:
+            self._evidence.take(look.events, seen_at=server_now)
+            announced = self._evidence.announced
+            if announced is None:
+                self._unconfirmed = None
+            elif any(event is announced for event in look.events):
+                self._unconfirmed, self._unconfirmed_tries = announced, 0
+            self._leave_out_told(look)
+        if events.route not in (_Route.PAUSE, _Route.DENIED) and self._job_is_due(now, events, look):
+            job = yield from self._read_job(look, now)
+        self._decide(look, events, job, now=now, server_now=server_now)
+        return look
+
+    @staticmethod
+    def _is_due(asked_at: float | None, now: float) -> bool:
+        return asked_at is None or now - asked_at >= JOB_READ_EVERY or now < asked_at
+
+    def _job_is_due(self, now: float, events: _Answered, look: Look) -> bool:
+        if self._is_due(self._job_asked_at, now):
+            return True
+        if self._job_missing:
+            return False
+        return (
+            events.route is not _Route.OK
+            or not look.events
+            or self._unconfirmed is not None
+            or self._not_found > 0
+            or self._patience.failures > 0
+        )
+
+    def _read_events(
+        self, look: Look, now: float
+    ) -> Generator[ApiRequest, Reply, tuple[_Answered, ApiAnswer | None]]:
+        self._events_asked_at = now
+        first = self._mark is None
+        feed = EventFeed(
+            settings=self.settings,
+            job_id=self.job_id,
+            page_size=self._ask_for,
+            mark=self._mark,
+            depth=1 if first else PAGES_A_POLL,
+        )
+        answer: ApiAnswer | None = None
+        while request := feed.next_request():
+            reply = yield request
+            cursor_refused = isinstance(reply, ApiAnswer) and reply.status in (400, 404)
+            if isinstance(reply, ApiFault) or not (reply.status < 300 or cursor_refused):
+                return _answered(request, reply, self.settings, now=now), None
+            answer = reply
+            try:
+                feed.take(reply)
+            except (FineTuningPagingError, FineTuningAnswerError) as error:
+                return _Answered(_Route.MISSING, error), None
+            except FineTuningApiError:
+                return _answered(request, reply, self.settings, now=now), None
+        found = feed.collected_events()
+        self._mark = feed.mark()
+        look.more_before = feed.cut
+        if first and len(found) > self.settings.page_size:
+            # an oldest-first server had to be read to its end
+            self._evidence.take(found[: -self.settings.page_size], seen_at=now)
+            found, look.more_before = found[-self.settings.page_size :], True
+        look.events = found
+        if not first:
+            self._ask_for = min(self.settings.page_size, max(SMALLEST_PAGE, 2 * len(found)))
+        return _Answered(_Route.OK), answer
+
+    def _leave_out_told(self, look: Look) -> None:
+        """After a restart, leave out of the first look what was read before it."""
+        if self._told is None:
+            return
+        ids = [event.id for event in look.events]
+        if self._told.last_id in ids:
+            look.events = look.events[ids.index(self._told.last_id) + 1 :]
+            look.more_before = False
+        self._told = None
+
+    def _read_job(self, look: Look, now: float) -> Generator[ApiRequest, Reply, _Answered]:
+        self._job_asked_at = now
+        request = job_request(self.settings, self.job_id)
+        reply = yield request
+        if isinstance(reply, ApiFault) or not reply.status < 300:
+            return _answered(request, reply, self.settings, now=now)
+        try:
+            job = read_job(request, reply, self.settings)
+        except FineTuningAnswerError as error:
+            return _Answered(_Route.FAULT if self.job_seen else _Route.MISSING, error)
+        self.job_seen = True
+        status = one_line(job["status"], limit=60)
+        if status != self.status:
+            before = f", before: {self.status}" if self.status else ""
+            look.notes.append(("info", f"Job {self.job_id} is {status}{before}."))
+        self.status = status
+        state = self.settings.vendor.state_of(job["status"])
+        if state.outcome:
+            look.outcome = JobOutcome.of_job(
+                job, job_id=self.job_id, vendor=self.settings.vendor.name, outcome=state.outcome
+            )
+        elif state is not JobState.ACTIVE:
+            what = (
+                "is paused"
+                if state is JobState.PAUSED
+                else f"has a status that is not known here, {status!r}"
+            )
+            self._warn_once(look, f"state {status}", f"Job {self.job_id} {what}; waiting until it changes.")
+        return _Answered(_Route.OK)
+
+    def _decide(
+        self, look: Look, events: _Answered, job: _Answered, *, now: float, server_now: float
+    ) -> None:
+        for answered in (job, events):
+            if answered.route is _Route.DENIED and not look.outcome:
+                look.error, look.asked = answered.error, False
+                return
+        self._note_routes(look, events, job)
+        if look.outcome:
+            return
+        if events.route is _Route.PAUSE or job.route is _Route.PAUSE:
+            self._pause(look, events if events.route is _Route.PAUSE else job)
+            return
+        self._pauses = 0
+        if job.is_404 and self.job_seen:
+            self._count_404(look, job, now)
+            return
+        if job.route is _Route.OK:
+            self._not_found = 0
+        if job.route is _Route.MISSING and events.route is _Route.MISSING and not self._answered_before:
+            look.error, look.asked = job.error, False
+            return
+        if not self._was_asked(events, job, look):
+            self._count_failure(look, job.error or events.error, now)
+            return
+        self._answered_before = True
+        if ended := self._patience.answered(now=now):
+            look.notes.append(("info", ended))
+        if self._job_missing and not self.job_seen:
+            self._by_events(look, server_now)
+        elif self._unconfirmed is not None and job.route is _Route.OK:
+            self._confirm_soon(look)
+
+    def _was_asked(self, events: _Answered, job: _Answered, look: Look) -> bool:
+        """Whether this poll learned what it needed: "could not ask" is neither an answer nor a failed job."""
+        if job.route is _Route.OK:
+            return True
+        if events.route is not _Route.OK:
+            return False
+        if job.route is _Route.FAULT:
+            return bool(look.events) and self._unconfirmed is None
+        return True
+
+    def _note_routes(self, look: Look, events: _Answered, job: _Answered) -> None:
+        """Remember which routes this server has; each is asked again every five minutes."""
+        if job.route is _Route.OK:
+            self._job_missing = False
+        elif job.route is _Route.MISSING and events.route is _Route.OK and not self.job_seen:
+            self._job_missing = True
+            self._warn_once(
+                look,
+                "no job route",
+                f"The server shows no job {self.job_id}, only its events, so these decide; a failure "
+                "without an event "
+                f"cannot be seen and ends by the timeout. {job.error}",
+            )
+        if events.route is _Route.OK:
+            self._events_missing = False
+        elif events.route is _Route.MISSING and job.route is _Route.OK:
+            self._events_missing = True
+            self._warn_once(
+                look,
+                "no events route",
+                f"The events cannot be read; going by the job's status alone. {events.error}",
+            )
+        elif events.route is _Route.FAULT and job.route is _Route.OK:
+            self._warn_once(
+                look, f"events {events.error}", f"The events cannot be read now, the job can. {events.error}"
+            )
+
+    def _pause(self, look: Look, answered: _Answered) -> None:
+        self._pauses += 1
+        backoff = min(LONGEST_GAP, max(self.interval, 1.0) * 2.0 ** min(self._pauses, 30))
+        look.wait = max(self.interval, answered.pause if answered.pause is not None else backoff)
+        look.asked = False
+        if self._pauses == 1:
+            look.notes.append(
+                ("warning", f"The server asks for a pause; next look in {look.wait:.0f} s. {answered.error}")
+            )
+
+    def _count_404(self, look: Look, job: _Answered, now: float) -> None:
+        if not self._not_found:
+            self._not_found_since = now
+        self._not_found += 1
+        look.asked = False
+        seconds = now - self._not_found_since
+        if self._not_found >= GONE_AFTER_404S and seconds >= GONE_AFTER:
+            facts = job.error
+            look.error = FineTuningJobNotFound(
+                f"Job {self.job_id} is gone: it was there, and the server has answered 404 to "
+                f"{self._not_found} looks in "
+                f"a row over {seconds / 60:.0f} min (connection {self.settings.conn_id!r}). Its outcome "
+                "cannot be known "
+                "any more; check whether somebody deleted it or moved it to another project.",
+                job_id=self.job_id,
+                conn_id=self.settings.conn_id,
+                status=404,
+                code=facts.code if isinstance(facts, FineTuningApiError) else None,
+                request_id=facts.request_id if isinstance(facts, FineTuningApiError) else None,
+            )
+        elif self._not_found == 1:
+            look.notes.append(
+                ("warning", f"Job {self.job_id} was there and is not found now; looking again. {job.error}")
+            )
+
+    def _count_failure(self, look: Look, error: FineTuningError | None, now: float) -> None:
+        look.asked = False
+        look.wait = self._patience.failed(now=now)
+        if self._patience.exhausted(now=now):
+            look.error = self._patience.unknown(
+                error, now=now, job_id=self.job_id, conn_id=self.settings.conn_id
+            )
+        else:
+            count = self._patience.failures
+            look.notes.append(
+                ("warning", f"Poll failed ({count} in a row); this says nothing about the job. {error}")
+            )
+
+    def _by_events(self, look: Look, server_now: float) -> None:
+        look.outcome = self._evidence.outcome(job_id=self.job_id, server_now=server_now)
+        left = self._evidence.seconds_left(server_now=server_now)
+        if left is not None:
+            look.wait = min(self.interval, max(left, 1.0))
+
+    def _confirm_soon(self, look: Look) -> None:
+        """A final message that the job does not confirm: ask soon, ten times, then at the ordinary pace."""
+        assert self._unconfirmed is not None
+        self._unconfirmed_tries += 1
+        if self._unconfirmed_tries <= UNCONFIRMED_TRIES:
+            look.wait = min(self.interval, UNCONFIRMED_INTERVAL)
+            return
+        said = one_line(self._unconfirmed.message or self._unconfirmed.type, limit=120)
+        self._unconfirmed = None
+        look.notes.append(
+            (
+                "warning",
+                f"The log of job {self.job_id} says {said!r}, and the job's status is still {self.status!r}. "
+                "The status decides; going on waiting.",
+            )
+        )
+
+    def _warn_once(self, look: Look, key: str, text: str) -> None:
+        if key not in self._warned:
+            self._warned.add(key)
+            look.notes.append(("warning", text))
+
+
+def _answered(request: ApiRequest, reply: Reply, settings: Settings, *, now: float) -> _Answered:
+    """Sort a refusal, or no answer, by what it means for a wait."""
+    error = error_of(request, reply, settings)
+    if isinstance(reply, ApiFault):
+        return _Answered(_Route.MISSING if reply.kind is FaultKind.TOO_LARGE else _Route.FAULT, error)
+    if reply.status == 429:
+        return _Answered(_Route.PAUSE, error, pause=retry_after(reply, now=now))
+    if reply.status in (401, 403):
+        return _Answered(_Route.DENIED, error)
+    if reply.status in (408, 409) or (reply.status >= 500 and reply.status != 501):
+        return _Answered(_Route.FAULT, error)
+    return _Answered(_Route.MISSING, error)

@@ -1,0 +1,126 @@
+"""The example Dags, parsed and run as Airflow does it, against the simulator."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DagRunState, TaskInstanceState
+
+from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
+from airflow_ft_events.simulator import Simulator
+
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:
+    from airflow.models.dagbag import DagBag
+
+DAG_IDS = {"example_ft_gate_deployment", "example_ft_collect_events", "example_ft_mapped_jobs"}
+# A job of 300 s, over after three seconds.
+SPEED = 100.0
+
+
+@pytest.fixture(scope="module")
+def dag_bag(project: Path, airflow_db: Path) -> DagBag:
+    """The examples, in the configured Dags folder: Airflow 3 runs nothing else."""
+    folder = airflow_db / "dags" / "examples"
+    shutil.copytree(project / "example_dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return DagBag(dag_folder=str(folder), include_examples=False)
+
+
+@pytest.fixture
+def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+    with Simulator([], speed=SPEED) as simulator:
+        monkeypatch.setenv("AIRFLOW_CONN_FINE_TUNING_DEFAULT", simulator.connection_json())
+        yield simulator
+
+
+@pytest.fixture
+def resumed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The jobs whose sensors were resumed by the triggerer's event: proof that they had deferred."""
+    job_ids = []
+    original = FineTuningEventsSensor.execute_complete
+
+    def execute_complete(self: FineTuningEventsSensor, *args: Any, **kwargs: Any) -> Any:
+        job_ids.append(self.job_id)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(FineTuningEventsSensor, "execute_complete", execute_complete)
+    return job_ids
+
+
+def _run(dag_bag: DagBag, dag_id: str, **conf: Any) -> Any:
+    return dag_bag.dags[dag_id].test(run_conf=conf)
+
+
+def _states(run: Any) -> dict[str, list[str]]:
+    states: dict[str, list[str]] = {}
+    for task in run.get_task_instances():
+        states.setdefault(task.task_id, []).append(str(task.state))
+    return states
+
+
+def _xcom(run: Any, task_id: str) -> Any:
+    (task,) = [task for task in run.get_task_instances() if task.task_id == task_id]
+    return task.xcom_pull(task_ids=task_id)
+
+
+def test_every_example_parses_and_the_demo_runner_is_not_taken_for_a_dag(dag_bag: DagBag):
+    assert dag_bag.import_errors == {}
+    assert set(dag_bag.dags) == DAG_IDS
+    assert {Path(dag.fileloc).name for dag in dag_bag.dags.values()} == {
+        "example_collect_events.py",
+        "example_gate_deployment.py",
+        "example_mapped_jobs.py",
+    }
+
+
+def test_model_of_a_job_that_succeeds_is_deployed(dag_bag: DagBag, simulator: Simulator, resumed: list[str]):
+    job_id = simulator.add_job(outcome="succeeded")
+    run = _run(dag_bag, "example_ft_gate_deployment", job_id=job_id)
+    assert run.state == DagRunState.SUCCESS
+    assert resumed == [job_id]
+    model = simulator.get_job(job_id)["fine_tuned_model"]
+    assert model
+    assert _xcom(run, "deploy") == model
+
+
+@pytest.mark.parametrize("outcome", ["failed", "cancelled"])
+def test_gate_stays_closed_after_a_job_that_did_not_succeed(
+    dag_bag: DagBag, simulator: Simulator, resumed: list[str], outcome: str
+):
+    job_id = simulator.add_job(outcome=outcome)
+    run = _run(dag_bag, "example_ft_gate_deployment", job_id=job_id)
+    assert run.state == DagRunState.FAILED
+    assert resumed == [job_id]
+    failed, blocked = TaskInstanceState.FAILED, TaskInstanceState.UPSTREAM_FAILED
+    assert _states(run) == {"wait_for_job": [str(failed)], "deploy": [str(blocked)]}
+
+
+def test_collected_events_and_their_summary_reach_the_next_task(dag_bag: DagBag, simulator: Simulator):
+    job_id = simulator.add_job(ended=True, steps=30)
+    run = _run(dag_bag, "example_ft_collect_events", job_id=job_id)
+    assert run.state == DagRunState.SUCCESS
+    events = simulator.list_events(job_id)
+    assert _xcom(run, "collect_events") == events
+    losses = [event["data"]["train_loss"] for event in events if event["type"] == "metrics"]
+    report = _xcom(run, "report")
+    assert (report["events"], report["steps"]) == (len(events), len(losses))
+    assert report["best"]["train_loss"] == min(losses)
+
+
+def test_mapped_example_waits_for_every_job_and_counts_how_they_ended(
+    dag_bag: DagBag, simulator: Simulator, resumed: list[str]
+):
+    job_ids = [simulator.add_job(outcome=outcome, ended=True) for outcome in ("succeeded", "failed")]
+    job_ids.append(simulator.add_job(outcome="cancelled", duration=3_000))
+    run = _run(dag_bag, "example_ft_mapped_jobs", job_ids=job_ids)
+    assert run.state == DagRunState.SUCCESS
+    assert _states(run)["wait_for_job"] == [str(TaskInstanceState.SUCCESS)] * 3
+    result = _xcom(run, "sum_up")
+    assert result["outcomes"] == {"succeeded": 1, "failed": 1, "cancelled": 1}
+    assert result["models"] == [simulator.get_job(job_ids[0])["fine_tuned_model"]]
+    assert job_ids[2] in resumed
