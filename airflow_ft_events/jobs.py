@@ -89,6 +89,16 @@ class JobOutcome:
     last_event: dict[str, Any] | None = None
     metrics: dict[str, int | float] = field(default_factory=dict)
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job succeeded."""
+        return self.outcome is Outcome.SUCCEEDED
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job was cancelled."""
+        return self.outcome is Outcome.CANCELLED
+
     @classmethod
     def of_job(cls, job: Mapping[str, Any], *, job_id: str, vendor: str, outcome: Outcome) -> JobOutcome:
         """

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
-from airflow_ft_events.api.errors import FineTuningInputError
 from airflow_ft_events.events import Event, iso_utc, one_line
 
 LogEvents = Literal["messages", "all", "none"]
-LOG_EVENTS: tuple[str, ...] = get_args(LogEvents)
 Line = tuple[str, str]
 _LOSSES = ("train_loss", "train_mean_reward", "valid_loss", "full_valid_loss")
 _LOGGED_AS = {"warn": "warning", "error": "error"}
-
-
-def check_log_events(mode: object) -> None:
-    """
-    Check the parameter ``log_events``.
-
-    :param mode: what was given.
-    :raises FineTuningInputError: where it is none of the three words.
-    """
-    if mode not in LOG_EVENTS:
-        raise FineTuningInputError(f"log_events is {mode!r}; it must be one of {', '.join(LOG_EVENTS)}.")
 
 
 class WaitLog:

@@ -149,7 +149,7 @@ class AsyncTransport:
         elif isinstance(error, TimeoutError | aiohttp.ServerTimeoutError):
             return ApiFault(
                 FaultKind.TIMEOUT,
-                f"no answer in {settings.timeout:g} s (connecting: {settings.connect_timeout:g} s)",
+                f"no answer in {settings.timeout:g} s (connect: {settings.connect_timeout:g} s)",
             )
         elif isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientProxyConnectionError):
             kind, what = FaultKind.CONNECT, "could not connect"

@@ -9,8 +9,9 @@ from typing import Any
 from airflow_ft_events.api.errors import FineTuningPagingError
 from airflow_ft_events.api.exchange import ApiRequest, Reply, answer_of, check, read_object, unreadable
 from airflow_ft_events.api.feed import EventFeed, Mark
-from airflow_ft_events.api.settings import Settings, quoted
+from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import Event, Order
+from airflow_ft_events.inputs import quoted
 
 Conversation = Generator[ApiRequest, Reply, Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_ft_events.api.errors import FineTuningPagingError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, check, error_of, read_object, unreadable
-from airflow_ft_events.api.settings import Settings, quoted
+from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import (
     Event,
     EventPage,
@@ -19,6 +19,7 @@ from airflow_ft_events.events import (
     order_of,
     server_id,
 )
+from airflow_ft_events.inputs import quoted
 
 KEPT = 32
 """How many of the newest events a mark knows: enough to see late ones, small enough for 1,000 waits."""
@@ -276,7 +277,7 @@ class EventFeed:
         return unseen
 
     def _ids_changed(self, raws: list[dict[str, Any]]) -> bool:
-        """Whether a page reaches behind the mark without a known id: the server makes up ids as it answers."""
+        """Whether it reaches behind the mark without a known id: this server makes ids up on each read."""
         assert self._mark is not None
         if self._mark.created_at is None or (self.order is Order.OLDEST_FIRST and self._vendor.pages):
             return False

@@ -8,14 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from airflow_ft_events.api.errors import FineTuningInputError
 from airflow_ft_events.events import one_line
 from airflow_ft_events.vendors import AUTO, VENDORS, Vendor, vendor_for
 
 CONNECT_TIMEOUT = 10.0
-_JOB_ID = re.compile(r"[A-Za-z0-9._:-]{1,256}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OWN_HEADERS = {"authorization", "api-key", "host", "content-length", "transfer-encoding", "accept-encoding"}
 _OWN_HEADERS |= {
@@ -28,69 +27,6 @@ _OWN_HEADERS |= {
     "trailer",
 }
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
-
-
-def check_job_id(job_id: object) -> str:
-    """
-    Check a job id before it becomes part of a path.
-
-    :param job_id: what the Dag, an XCom or a user gave.
-    :returns: the id, unchanged.
-    :raises FineTuningInputError: where it is empty, blank, too long, or holds anything but letters, digits
-        and ``._:-``.
-    """
-    if isinstance(job_id, str) and _JOB_ID.fullmatch(job_id) and job_id.strip("."):
-        return job_id
-    if job_id is None or (isinstance(job_id, str) and (not job_id.strip() or job_id == "None")):
-        shown = "is empty" if not isinstance(job_id, str) or not job_id else f"is {job_id!r}"
-    elif isinstance(job_id, str) and len(job_id) > 256:
-        shown = f"has {len(job_id)} characters, and 256 is the most"
-    else:
-        shown = f"is {one_line(repr(job_id), limit=80)}"
-    raise FineTuningInputError(
-        f"The job_id {shown}. It must be the id of a fine-tuning job, such as ftjob-abc123: 1 to 256 "
-        "letters, "
-        "digits and ._:- only. If it comes from an XCom or a template, look at what the upstream task "
-        "returned."
-    )
-
-
-def check_early(job_id: object) -> None:
-    """
-    Check a job id when the Dag is parsed, where it can be seen there.
-
-    :param job_id: an id, a template or an XCom argument; the last two are checked when the task runs.
-    :raises FineTuningInputError: as :func:`check_job_id`.
-    """
-    if isinstance(job_id, str) and "{{" not in job_id and "{%" not in job_id:
-        check_job_id(job_id)
-
-
-def check_count(name: str, value: object, *, optional: bool = True) -> None:
-    """
-    Check a parameter that counts something.
-
-    :param name: the parameter, for the message.
-    :param value: what was given.
-    :param optional: whether None is allowed; default True.
-    :raises FineTuningInputError: where it is no whole number from 1.
-    """
-    if value is None and optional:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise FineTuningInputError(
-            f"{name} is {one_line(repr(value), limit=80)}; it must be a whole number from "
-            f"1{', or None' * optional}."
-        )
-
-
-def quoted(segment: str) -> str:
-    """
-    Quote one segment of a path.
-
-    :param segment: a checked job id.
-    """
-    return quote(segment, safe=":")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,7 +176,7 @@ def _in_words(kind: FaultKind, error: Exception, settings: Settings) -> str:
     text = scrub(reason, settings, limit=200)
     text = text.rpartition("object at 0x")[2].partition(": ")[2] or text
     what = {
-        FaultKind.TIMEOUT: f"no answer in {settings.timeout:g} s (connecting: {settings.connect_timeout:g} s)",
+        FaultKind.TIMEOUT: f"no answer in {settings.timeout:g} s (connect: {settings.connect_timeout:g} s)",
         FaultKind.CONNECT: "could not connect",
         FaultKind.TLS: "the TLS connection failed",
     }.get(kind, "the connection broke")

@@ -15,9 +15,10 @@ from airflow_ft_events.api import calls
 from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, FineTuningInputError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, answer_of, next_try, scrub
 from airflow_ft_events.api.feed import EventFeed
-from airflow_ft_events.api.settings import Settings, check_count, check_job_id, settings_of
+from airflow_ft_events.api.settings import Settings, settings_of
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Event, EventPage, one_line
+from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_count, check_job_id
 from airflow_ft_events.provider_info import UI_FIELD_BEHAVIOUR
 from airflow_ft_events.watch import JobWatch, Look
 
@@ -41,7 +42,7 @@ class FineTuningHook(BaseHook):
     """
 
     conn_name_attr = "conn_id"
-    default_conn_name = "fine_tuning_default"
+    default_conn_name = DEFAULT_CONN_ID
     conn_type = "fine_tuning"
     hook_name = "Fine-tuning API"
 

@@ -16,13 +16,14 @@ from airflow_ft_events.api.errors import (
     FineTuningError,
     FineTuningInputError,
 )
-from airflow_ft_events.api.settings import check_count, check_early, check_job_id
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Event, epoch_seconds, iso_utc, last_metrics
-from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_count, check_early, check_job_id
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
 SHORT_WAIT = 10.0
 """Seconds that a worker slot may be held while a log settles; longer waits defer."""
@@ -63,7 +64,7 @@ class FineTuningEventsOperator(BaseOperator):
         self,
         *,
         job_id: str,
-        conn_id: str = FineTuningHook.default_conn_name,
+        conn_id: str = DEFAULT_CONN_ID,
         levels: Collection[str] | None = None,
         types: Collection[str] | None = None,
         newer_than: str | None = None,
@@ -97,7 +98,7 @@ class FineTuningEventsOperator(BaseOperator):
         :raises FineTuningApiError: the job's events could not be read.
         :raises FineTuningError: the events are more than ``max_bytes``.
         """
-        hook = FineTuningHook(self.conn_id)
+        hook = self._hook()
         left = self._seconds_until_settled(hook)
         if left > SHORT_WAIT and self.deferrable:
             from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
@@ -115,7 +116,13 @@ class FineTuningEventsOperator(BaseOperator):
 
         :param event: the time trigger's event; it says nothing that is needed.
         """
-        return self._collect(context, FineTuningHook(self.conn_id))
+        return self._collect(context, self._hook())
+
+    def _hook(self) -> FineTuningHook:
+        # nothing that only a running task needs is imported when a Dag is parsed
+        from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+
+        return FineTuningHook(self.conn_id)
 
     def _seconds_until_settled(self, hook: FineTuningHook) -> float:
         """How long an ended job's log must still be waited for; 0 for a job that runs or shows no state."""

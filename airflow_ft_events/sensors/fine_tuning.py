@@ -17,18 +17,24 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_ft_events.api.errors import FineTuningError, error_from_dict
-from airflow_ft_events.api.settings import check_count, check_early, check_job_id
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Event, iso_utc, last_metrics, one_line
 from airflow_ft_events.exceptions import FineTuningJobCancelled, FineTuningJobFailed
-from airflow_ft_events.hooks.fine_tuning import FineTuningHook
-from airflow_ft_events.jobs import JobOutcome, Outcome
-from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
-from airflow_ft_events.waitlog import LogEvents, WaitLog, check_log_events
-from airflow_ft_events.watch import JobWatch, Look
+from airflow_ft_events.inputs import (
+    DEFAULT_CONN_ID,
+    check_count,
+    check_early,
+    check_job_id,
+    check_log_events,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+    from airflow_ft_events.jobs import JobOutcome
+    from airflow_ft_events.waitlog import LogEvents, WaitLog
+    from airflow_ft_events.watch import JobWatch, Look
 
 BACKSTOP = 600.0
 """Seconds by which Airflow's deferral timeout comes after the trigger's deadline, to end a dead trigger."""
@@ -70,7 +76,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         self,
         *,
         job_id: str,
-        conn_id: str = FineTuningHook.default_conn_name,
+        conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         raise_on_failure: bool = True,
         log_events: LogEvents = "messages",
@@ -125,10 +131,13 @@ class FineTuningEventsSensor(BaseSensorOperator):
 
     def _look(self) -> Look:
         """Look once at the job, the same in every mode, and log what is new."""
-        if self._hook is None or self._watch is None or self._wait_log is None:
-            self._hook = FineTuningHook(self.conn_id)
+        hook = self._worker_hook()
+        if self._watch is None or self._wait_log is None:
+            from airflow_ft_events.waitlog import WaitLog
+            from airflow_ft_events.watch import JobWatch
+
             self._wait_log = WaitLog(self.log_events)
-            settings, job_id = self._hook.settings, check_job_id(self.job_id)
+            settings, job_id = hook.settings, check_job_id(self.job_id)
             self._watch = JobWatch(
                 settings=settings,
                 job_id=job_id,
@@ -145,7 +154,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
                     self.poke_interval,
                     timedelta(seconds=self.timeout),
                 )
-        look = self._hook.look(self._watch)
+        look = hook.look(self._watch)
         lines = self._wait_log.lines(look.events, more_before=look.more_before)
         for level, text in (*lines, *look.notes):
             getattr(self.log, level)("%s", text)
@@ -166,6 +175,8 @@ class FineTuningEventsSensor(BaseSensorOperator):
         self._defer(end_time=started + self.timeout)
 
     def _defer(self, *, end_time: float) -> NoReturn:
+        from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
+
         watch = self._watch
         mark = watch.mark if watch else None
         order = mark.order if mark else None
@@ -208,6 +219,8 @@ class FineTuningEventsSensor(BaseSensorOperator):
             self._end(error, deferred=True)
 
     def _outcome_of(self, event: Mapping[str, Any]) -> JobOutcome:
+        from airflow_ft_events.jobs import JobOutcome
+
         try:
             outcome = JobOutcome.from_dict(event["outcome"])
         except (KeyError, ValueError, AttributeError):
@@ -281,7 +294,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         events = self._last_events()
         last = events[-1] if events else None
         outcome = replace(outcome, last_event=last.raw if last else None, metrics=last_metrics(events))
-        if outcome.outcome is Outcome.SUCCEEDED and not outcome.fine_tuned_model and events:
+        if outcome.succeeded and not outcome.fine_tuned_model and events:
             vendor = self._worker_hook().settings.vendor
             models = [model for model in map(vendor.model_in, events) if model]
             outcome = replace(outcome, fine_tuned_model=models[-1] if models else None)
@@ -289,16 +302,19 @@ class FineTuningEventsSensor(BaseSensorOperator):
         self.log.info(
             "Job %s %s (decided by its %s%s).",
             self.job_id,
-            "was cancelled" if outcome.outcome is Outcome.CANCELLED else outcome.outcome.value,
+            "was cancelled" if outcome.cancelled else outcome.outcome.value,
             outcome.decided_by,
             finished,
         )
-        if self.raise_on_failure and outcome.outcome is not Outcome.SUCCEEDED:
+        if self.raise_on_failure and not outcome.succeeded:
             raise self._job_error(outcome, events)
         return outcome.as_dict()
 
     def _worker_hook(self) -> FineTuningHook:
         if self._hook is None:
+            # nothing that only a running task needs is imported when a Dag is parsed
+            from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+
             self._hook = FineTuningHook(self.conn_id)
         return self._hook
 
@@ -311,7 +327,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
 
     def _job_error(self, outcome: JobOutcome, events: Sequence[Event]) -> FineTuningError:
         """Say why the job ended so, and how its log ends."""
-        cancelled = outcome.outcome is Outcome.CANCELLED
+        cancelled = outcome.cancelled
         parts = [
             f"Job {self.job_id} {'was cancelled' if cancelled else 'failed'} (connection {self.conn_id!r})"
         ]
@@ -338,7 +354,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
             return
         self.log.info("The task was killed; cancelling job %s (cancel_on_kill).", self.job_id)
         try:
-            job = FineTuningHook(self.conn_id).cancel_job(self.job_id)
+            job = self._worker_hook().cancel_job(self.job_id)
         except FineTuningError as error:
             self.log.error("Job %s could not be cancelled: %s", self.job_id, error)
         else:
