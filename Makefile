@@ -88,7 +88,7 @@ if "$$dir/bin/python" -c '' 2>/dev/null && fits base "$$base" \
   && { [ -z '$(PYTHON)' ] || fits python "$$('$(PYTHON)' -c "$$identify" 2>/dev/null)"; }; then \
   if fits ours "$$ours"; then exit 0; fi; \
   echo "Updating $$dir, since pyproject.toml has changed ..."; \
-  rm -f "$$dir/ours.key"; \
+  rm -f "$$dir"/*.key; \
 else \
   for candidate in $(if $(PYTHON),'$(PYTHON)',$(foreach v,$(2),python$(v)) python3 python); do \
     for minor in $(2); do \

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,8 +12,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-_STEP_IN_MESSAGE = re.compile(r"Step (\d+)(?:/(\d+))?\b")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+_STEP_IN_MESSAGE = re.compile(r"Step (\d{1,15})(?:/(\d{1,15}))?\b")
+_DEEPEST = 20
 _LEVELS = {"warning": "warn", "err": "error", "critical": "error", "fatal": "error"}
 
 
@@ -56,8 +56,15 @@ def epoch_seconds(value: object) -> float | None:
             except ValueError:
                 return None
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e11:
+    if isinstance(value, int | float) and abs(value) < 1e11:
         return float(value)
+    return None
+
+
+def _whole(value: object) -> int | None:
+    """Read a number of steps; None for what no training reaches, which arithmetic could not bear."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
+        return int(value)
     return None
 
 
@@ -78,7 +85,8 @@ def iso_utc(seconds: float | None) -> str | None:
 
 def flat_numbers(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
     """
-    Walk the numbers in an event's data; nested dicts are joined by dots, lists are left out.
+    Walk the numbers in an event's data; nested dicts are joined by dots. Lists are left out,
+    and so are numbers that no float can hold and dicts nested more than 20 deep.
 
     :param data: the event's ``data``.
     :param prefix: what to put before each name.
@@ -86,8 +94,9 @@ def flat_numbers(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
     """
     for name, value in data.items():
         if isinstance(value, Mapping):
-            yield from flat_numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+            if prefix.count(".") < _DEEPEST:
+                yield from flat_numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, float) or (type(value) is int and abs(value) < 1e300):
             yield f"{prefix}{name}", value
 
 
@@ -163,18 +172,18 @@ class Event:
     @property
     def step(self) -> int | None:
         """The training step that the event reports, from its data or else from ``Step 5/100: …``."""
-        step = self.data.get("step")
-        if isinstance(step, int | float) and not isinstance(step, bool) and math.isfinite(step):
-            return int(step)
+        step = _whole(self.data.get("step"))
+        if step is not None:
+            return step
         found = _STEP_IN_MESSAGE.match(self.message)
         return int(found[1]) if found else None
 
     @property
     def total_steps(self) -> int | None:
         """How many steps the training has, where the event says so."""
-        total = self.data.get("total_steps")
-        if isinstance(total, int | float) and not isinstance(total, bool) and math.isfinite(total):
-            return int(total)
+        total = _whole(self.data.get("total_steps"))
+        if total is not None:
+            return total
         found = _STEP_IN_MESSAGE.match(self.message)
         return int(found[2]) if found and found[2] else None
 

@@ -60,6 +60,8 @@ class Evidence:
             self._model = self._vendor.model_in(event) or self._model
             meaning = self._vendor.meaning_of(event)
             at = event.created_at if event.created_at is not None else seen_at
+            if self._claim is not None and at < (self._claim.event.created_at or 0.0):
+                continue  # it came late, and was made before the end that is claimed
             if meaning is not None and meaning.outcome is not None:
                 self._claim = _Claim(meaning.outcome, event, at, from_error=False)
             elif event.level == "error":

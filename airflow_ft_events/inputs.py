@@ -22,7 +22,7 @@ def check_job_id(job_id: object) -> str:
     :raises FineTuningInputError: where it is empty, blank, too long, or holds anything but letters, digits
         and ``._:-``.
     """
-    if isinstance(job_id, str) and _JOB_ID.fullmatch(job_id) and job_id.strip("."):
+    if isinstance(job_id, str) and _JOB_ID.fullmatch(job_id) and job_id.strip(".") and job_id != "None":
         return job_id
     if job_id is None or (isinstance(job_id, str) and (not job_id.strip() or job_id == "None")):
         shown = "is empty" if not isinstance(job_id, str) or not job_id else f"is {job_id!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -226,18 +227,20 @@ class JobWatch:
         """
         self.settings = settings
 
-    def poll(self, *, now: float) -> Generator[ApiRequest, Reply, Look]:
+    def poll(self, *, now: float, events_every: float = 0.0) -> Generator[ApiRequest, Reply, Look]:
         """
         Look once: at the new events, and at the job where that is due.
 
         :param now: our clock, seconds since 1970.
+        :param events_every: seconds between two readings of the events, where the job alone can be asked;
+            default 0, every time.
         :returns: requests to make, one after the other; send each one's reply; the generator's value is the
             Look.
         """
         look = Look(wait=self.interval)
         server_now = now
         events = job = _NOT_ASKED
-        if not self._events_missing or self._is_due(self._events_asked_at, now):
+        if self._events_are_due(now, events_every):
             events, answer = yield from self._read_events(look, now)
             if answer is not None and answer.server_time is not None:
                 server_now = answer.server_time
@@ -253,6 +256,14 @@ class JobWatch:
             job = yield from self._read_job(look, now)
         self._decide(look, events, job, now=now, server_now=server_now)
         return look
+
+    def _events_are_due(self, now: float, events_every: float) -> bool:
+        if self._events_missing:
+            return self._is_due(self._events_asked_at, now)
+        if not self.job_seen or not events_every:
+            return True
+        asked_at = self._events_asked_at
+        return now - asked_at >= events_every if asked_at is not None else not math.isinf(events_every)
 
     @staticmethod
     def _is_due(asked_at: float | None, now: float) -> bool:
@@ -293,6 +304,7 @@ class JobWatch:
             try:
                 feed.take(reply)
             except (FineTuningPagingError, FineTuningAnswerError) as error:
+                self._ask_for = self.settings.page_size  # a page of full size may reach the mark
                 return _Answered(_Route.MISSING, error), None
             except FineTuningApiError:
                 return _answered(request, reply, self.settings, now=now), None
@@ -415,7 +427,7 @@ class JobWatch:
             )
         elif events.route is _Route.FAULT and job.route is _Route.OK:
             self._warn_once(
-                look, f"events {events.error}", f"The events cannot be read now, the job can. {events.error}"
+                look, "events fault", f"The events cannot be read now, the job can. {events.error}"
             )
 
     def _pause(self, look: Look, answered: _Answered) -> None:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -34,7 +34,7 @@ SENSOR, DEPLOY = "wait_for_job", "deploy"
 # How a job ends, and the error with which the sensor then closes the gate.
 ENDS = {"succeeded": None, "failed": "FineTuningJobFailed", "cancelled": "FineTuningJobCancelled"}
 # Seconds: how long the job is shown, when one without an end is given up, and how long Airflow may take.
-SHOWN_IN, ENDLESS_AFTER, TOO_LONG = 20.0, 60.0, 170.0
+SHOWN_IN, ENDLESS_AFTER, TOO_LONG = 15.0, 60.0, 170.0
 
 COLOURS = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
@@ -77,6 +77,7 @@ def show(options: argparse.Namespace) -> int:
     try:
         conf = json.dumps({"job_id": job_id})
         what = f"a recorded log, {options.log.name}" if options.log else "a job of the simulator's own"
+        fast = f"runs {simulator.speed:.0f} times as fast, so the job's own times run ahead of the clock"
         headline("A Dag waits for a fine-tuning job, and deploys its model only if the job succeeds")
         say("The server is a simulator on this machine: no key is used, and nothing leaves the machine.\n")
         table(
@@ -85,7 +86,7 @@ def show(options: argparse.Namespace) -> int:
                 "Server": simulator.base_url,
                 "Job": f"{job_id} ({what})",
                 "Its end": ends or "none: the job is still running when the log stops",
-                "Time": "real" if simulator.speed == 1 else f"runs {simulator.speed:.0f} times as fast",
+                "Time": "real" if simulator.speed == 1 else fast,
                 "Command": f"airflow dags test {DAG_ID} --conf '{conf}'",
             }
         )
@@ -100,7 +101,7 @@ def show(options: argparse.Namespace) -> int:
             )
         if run.given_up:
             return tell_endless(simulator, run)
-        states, xcoms = read_results(environment, job_id)
+        states, xcoms = read_results(environment, run)
         return tell(simulator, ends, run, states, xcoms)
     finally:
         simulator.stop()
@@ -228,9 +229,12 @@ class child:  # noqa: N801 - reads as a verb
 class Run:
     """What came of `airflow dags test`."""
 
-    exit_code: int | None = None
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
     given_up: bool = False
     errors: list[tuple[str, str]] = field(default_factory=list)
+    """Errors of the Dag's tasks: their names and texts."""
+    crashes: list[tuple[str, str]] = field(default_factory=list)
+    """Errors of Airflow itself, such as a Dag that cannot be imported."""
 
 
 def run_dag(
@@ -249,7 +253,6 @@ def run_dag(
                 pass
             else:
                 if line is None:
-                    run.exit_code = process.wait()
                     return run
                 take_line(line, run, log)
             now = time.monotonic()
@@ -291,7 +294,9 @@ def take_line(line: str, run: Run, log: IO[str]) -> None:
     if "airflow_ft_events." in logger:
         paint = {"warning": yellow, "error": red}.get(level, str)
         say_indented(paint(message), first=f"  {clock}  ")
-    if errors and logger == "task":
+    if errors and logger != "task":
+        run.crashes += errors
+    elif errors:
         run.errors += errors
         name, text = errors[-1]
         say_indented(f"{red(name)}: {text}", first=f"  {clock}  ")
@@ -306,16 +311,16 @@ def local_time(timestamp: Any) -> str:
 
 READ_RESULTS = """
 import json, sys
+from datetime import datetime
 from airflow.models.dagrun import DagRun
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
-dag_id, job_id = sys.argv[1:]
+dag_id, began = sys.argv[1], datetime.fromisoformat(sys.argv[2])
 with create_session() as session:
-    newest = select(DagRun).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc()).limit(1)
-    run = session.scalars(newest).one()
-    assert run.conf == {"job_id": job_id}, run
+    ours = select(DagRun).where(DagRun.dag_id == dag_id, DagRun.logical_date >= began)
+    run = session.scalars(ours).one()
     states = {task.task_id: task.state for task in run.get_task_instances(session=session)}
     rows = session.scalars(XComModel.get_many(run_id=run.run_id, dag_ids=dag_id, key="return_value")).all()
     xcoms = {row.task_id: XComModel.deserialize_value(row) for row in rows}
@@ -323,10 +328,10 @@ print("RESULTS " + json.dumps({"states": states, "xcoms": xcoms}))
 """
 
 
-def read_results(environment: Mapping[str, str], job_id: str) -> tuple[dict[str, str | None], dict[str, Any]]:
-    """Ask Airflow's database for the states and XComs of the newest run."""
+def read_results(environment: Mapping[str, str], run: Run) -> tuple[dict[str, str | None], dict[str, Any]]:
+    """Ask Airflow's database for the states and XComs of a run."""
     done = subprocess.run(
-        [sys.executable, "-c", READ_RESULTS, DAG_ID, job_id],
+        [sys.executable, "-c", READ_RESULTS, DAG_ID, run.began.isoformat()],
         env=environment,
         capture_output=True,
         text=True,
@@ -339,7 +344,8 @@ def read_results(environment: Mapping[str, str], job_id: str) -> tuple[dict[str,
             return results["states"], results["xcoms"]
     with LOG_FILE.open("a", encoding="utf-8") as log:
         log.write(done.stdout + done.stderr)
-    raise DemoError(f"Airflow did not get to run the Dag; see {relative(LOG_FILE)}")
+    why = "".join(f"\n  {name}: {text}" for name, text in run.crashes[-3:])
+    raise DemoError(f"Airflow did not get to run the Dag; see {relative(LOG_FILE)}{why}")
 
 
 # What the reader gets to know

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -109,12 +110,12 @@ class AsyncTransport:
         return reply
 
     async def _send(self, request: ApiRequest) -> Reply:
-        url = URL(f"{self.settings.root}{request.path}", encoded=True)
         params = {**self.settings.params, **request.params}
+        query = f"?{urlencode(params)}" if params else ""
         try:
             async with self._session.request(
                 request.method,
-                url.with_query(params) if params else url,
+                URL(f"{self.settings.root}{request.path}{query}", encoded=True),
                 headers=self._headers,
                 timeout=self._timeout,
                 allow_redirects=False,
@@ -128,10 +129,13 @@ class AsyncTransport:
             return ApiFault(
                 FaultKind.TOO_LARGE, f"the answer is larger than the {limit} MiB that are read at most here"
             )
-        return ApiAnswer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, body)
+        return ApiAnswer(answer.status, answer.headers, body)
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes | None:
         """Read the decoded body up to the limit; None beyond it."""
+        length = answer.content_length
+        if length is not None and length <= self._body_limit and "Content-Encoding" not in answer.headers:
+            return await answer.read()
         chunks: list[bytes] = []
         size = 0
         async for chunk in answer.content.iter_any():
@@ -153,9 +157,8 @@ class AsyncTransport:
             )
         elif isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientProxyConnectionError):
             kind, what = FaultKind.CONNECT, "could not connect"
-        elif isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError):
-            kind, what = FaultKind.STALE, "the connection broke"
         else:
+            # never STALE: on a connection that the server had closed, aiohttp tries a GET again by itself
             kind, what = FaultKind.BROKEN, "the connection broke"
         reason: BaseException = getattr(error, "os_error", None) or error
         return ApiFault(kind, f"{what} ({type(reason).__name__}: {_words(error, reason, settings)})")

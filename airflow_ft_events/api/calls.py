@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow_ft_events.api.errors import FineTuningPagingError
 from airflow_ft_events.api.exchange import ApiRequest, Reply, answer_of, check, read_object, unreadable
@@ -13,7 +13,42 @@ from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import Event, Order
 from airflow_ft_events.inputs import quoted
 
-Conversation = Generator[ApiRequest, Reply, Any]
+T = TypeVar("T")
+
+
+def converse(conversation: Generator[ApiRequest, Reply, T], send: Callable[[ApiRequest], Reply]) -> T:
+    """
+    Hold a conversation.
+
+    :param conversation: one of the generators of this module, or a poll of a JobWatch.
+    :param send: carries a request.
+    :returns: what the conversation came to.
+    """
+    try:
+        request = next(conversation)
+        while True:
+            request = conversation.send(send(request))
+    except StopIteration as end:
+        found: T = end.value
+        return found
+
+
+async def aconverse(
+    conversation: Generator[ApiRequest, Reply, T], send: Callable[[ApiRequest], Awaitable[Reply]]
+) -> T:
+    """
+    Hold a conversation without blocking the event loop.
+
+    :param conversation: as for :func:`converse`.
+    :param send: carries a request.
+    """
+    try:
+        request = next(conversation)
+        while True:
+            request = conversation.send(await send(request))
+    except StopIteration as end:
+        found: T = end.value
+        return found
 
 
 def job_request(settings: Settings, job_id: str) -> ApiRequest:
@@ -23,9 +58,8 @@ def job_request(settings: Settings, job_id: str) -> ApiRequest:
     :param settings: the connection.
     :param job_id: a checked job id.
     """
-    return ApiRequest(
-        path=f"{settings.vendor.jobs_path}/{quoted(job_id)}", what=f"job {job_id}", job_id=job_id
-    )
+    path = f"{settings.vendor.jobs_path}/{quoted(job_id)}"
+    return ApiRequest(path=path, what=f"job {job_id}", job_id=job_id, asks_state=True)
 
 
 def read_job(request: ApiRequest, reply: Reply, settings: Settings) -> dict[str, Any]:
@@ -68,8 +102,45 @@ def cancel_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, 
     :returns: the job as the server then describes it.
     """
     asked = job_request(settings, job_id)
-    request = replace(asked, path=f"{asked.path}/cancel", what=f"cancel job {job_id}", method="POST")
+    request = replace(
+        asked, path=f"{asked.path}/cancel", what=f"cancel job {job_id}", method="POST", asks_state=False
+    )
     return read_object(request, check(request, (yield request), settings), settings)
+
+
+def jobs_request(settings: Settings, *, limit: int, after: str | None = None) -> ApiRequest:
+    """
+    Ask for a page of the job list.
+
+    :param settings: the connection.
+    :param limit: jobs wanted.
+    :param after: id of the last job of the page before.
+    """
+    params = {"limit": str(limit)} | ({"after": after} if after else {}) if settings.vendor.pages else {}
+    return ApiRequest(path=settings.vendor.jobs_path, what="the fine-tuning jobs", params=params)
+
+
+def read_jobs(
+    request: ApiRequest, reply: Reply, settings: Settings
+) -> tuple[list[dict[str, Any]], bool | None]:
+    """
+    Read a page of the job list.
+
+    :param request: what was asked.
+    :param reply: what came of it.
+    :param settings: the connection.
+    :returns: the jobs in the server's order, and whether it says that there are more; None where it says
+        nothing.
+    :raises FineTuningApiError: a refusal or no answer.
+    :raises FineTuningAnswerError: no list of jobs.
+    """
+    answer = check(request, reply, settings)
+    page = read_object(request, answer, settings)
+    jobs = page.get("data")
+    if not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
+        raise unreadable(request, answer, settings, "has no list of jobs named 'data'")
+    has_more = page.get("has_more") if settings.vendor.pages else False
+    return jobs, has_more if isinstance(has_more, bool) else None
 
 
 def list_jobs(settings: Settings, limit: int | None) -> Generator[ApiRequest, Reply, list[dict[str, Any]]]:
@@ -83,21 +154,13 @@ def list_jobs(settings: Settings, limit: int | None) -> Generator[ApiRequest, Re
     seen: set[str] = set()
     after: str | None = None
     while limit is None or len(jobs) < limit:
-        params: dict[str, str] = {}
-        if settings.vendor.pages:
-            wanted = settings.page_size if limit is None else min(settings.page_size, limit - len(jobs))
-            params = {"limit": str(wanted)} | ({"after": after} if after else {})
-        request = ApiRequest(path=settings.vendor.jobs_path, what="the fine-tuning jobs", params=params)
-        answer = check(request, (yield request), settings)
-        page = read_object(request, answer, settings)
-        found = page.get("data")
-        if not isinstance(found, list) or not all(isinstance(job, dict) for job in found):
-            raise unreadable(request, answer, settings, "has no list of jobs named 'data'")
+        wanted = settings.page_size if limit is None else min(settings.page_size, limit - len(jobs))
+        request = jobs_request(settings, limit=wanted, after=after)
+        found, has_more = read_jobs(request, (yield request), settings)
         new = [job for job in found if str(job.get("id")) not in seen]
         seen.update(str(job.get("id")) for job in new)
         jobs += new
-        has_more = page.get("has_more")
-        if has_more is False or not settings.vendor.pages:
+        if has_more is False:
             break
         last = found[-1].get("id") if found else None
         if not new or not isinstance(last, str) or last == after:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -29,7 +31,13 @@ LONGEST_RETRY_AFTER = 120.0
 """A call on a worker gives up when told to wait longer (the official client's limit)."""
 _RETRIED = {408, 409, 429}
 _REQUEST_ID_HEADERS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id", "cf-ray")
-_KEY_LIKE = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][A-Za-z0-9_\-*.]{6,}|[^\s\"'<>]*\*{3,}[^\s\"'<>]*")
+_KEY_LIKE = re.compile(
+    r"\b(?:sk|pk|rk)[-_][\w\-*.…]{6,}|\bkey[-_](?=[\w\-*.…]{0,100}\d)[\w\-*.…]{6,}"
+    r"|\bBearer\s+(?=\S{0,100}\d)\S{6,}",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[^\s\"'<>]+")
+_PART = re.compile(r"[\w-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +50,7 @@ class ApiRequest:
     :param method: GET or POST; default GET.
     :param params: query parameters.
     :param job_id: the job concerned, or None.
+    :param asks_state: whether it only asks how the job is, so that a look shared by many waits may answer it.
     """
 
     path: str
@@ -49,6 +58,7 @@ class ApiRequest:
     method: str = "GET"
     params: Mapping[str, str] = field(default_factory=dict)
     job_id: str | None = None
+    asks_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +67,17 @@ class ApiAnswer:
     One whole answer.
 
     :param status: HTTP status.
-    :param headers: header values by lower-case name.
+    :param headers: header values; a mapping that finds them in lower case.
     :param body: the decoded body.
     :param tries: how many tries it took; default 1.
+    :param parsed: the object that the body would hold, where it was read before; default None.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     tries: int = 1
+    parsed: dict[str, Any] | None = None
 
     @property
     def server_time(self) -> float | None:
@@ -116,7 +128,9 @@ def _http_date(text: str) -> float | None:
     if not text:
         return None
     try:
-        return parsedate_to_datetime(text).timestamp()
+        moment = parsedate_to_datetime(text)
+        # without a zone it is UTC, never this machine's own
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -185,7 +199,16 @@ def scrub(text: object, settings: Settings, *, limit: int = 500) -> str:
     line = one_line(text, limit=20_000)
     for secret in settings.secrets:
         line = line.replace(secret, "***")
-    return one_line(_KEY_LIKE.sub("***", line), limit=limit)
+    line = _WORD.sub(lambda word: _masked(word[0], settings.key), _KEY_LIKE.sub("***", line))
+    return one_line(line, limit=limit)
+
+
+def _masked(word: str, key: str) -> str:
+    """Mask a word that shows a part of the key, as servers do when they refuse one: ``abc***xyz``."""
+    least = 4 if "..." in word or "…" in word or "**" in word else 8
+    if "***" in word or any(len(part) >= least and part in key for part in _PART.findall(word)):
+        return "***" + word[len(word.rstrip(".,;:)")) :]
+    return word
 
 
 def decode(body: bytes) -> Any:
@@ -211,6 +234,8 @@ def read_object(request: ApiRequest, answer: ApiAnswer, settings: Settings) -> d
     :param settings: the connection, for messages.
     :raises FineTuningAnswerError: where it is something else.
     """
+    if answer.parsed is not None:
+        return answer.parsed
     try:
         found = decode(answer.body)
     except (ValueError, RecursionError):
@@ -233,7 +258,7 @@ def unreadable(
     :returns: the error, which shows the first 200 characters.
     """
     came = scrub(answer.body[:4000].decode("utf-8", "replace"), settings, limit=200) or "nothing"
-    kind = one_line(answer.headers.get("content-type", ""), limit=60) or "no content type"
+    kind = scrub(answer.headers.get("content-type", ""), settings, limit=60) or "no content type"
     return FineTuningAnswerError(
         f"Asking for {request.what} through connection {settings.conn_id!r}: the answer {problem} "
         f"({answer.status}, {kind}): {came}. Check that 'Host' ({settings.root}) is the root of a "
@@ -302,9 +327,10 @@ def error_of(request: ApiRequest, reply: Reply, settings: Settings) -> FineTunin
             conn_id=settings.conn_id,
         )
     code, said = _server_words(reply, settings)
+    request_id = scrub(reply.request_id, settings) if reply.request_id else None
     kind, advice = _refusal(request, reply, settings)
     facts = [f"code {code}"] if code else []
-    facts += [f"request id {reply.request_id}"] if reply.request_id else []
+    facts += [f"request id {request_id}"] if request_id else []
     return kind(
         f"{asked} was refused with {reply.status}{after}: {said}"
         f"{' (' + ', '.join(facts) + ')' if facts else ''}. {advice}",
@@ -312,7 +338,7 @@ def error_of(request: ApiRequest, reply: Reply, settings: Settings) -> FineTunin
         conn_id=settings.conn_id,
         status=reply.status,
         code=code,
-        request_id=reply.request_id,
+        request_id=request_id,
     )
 
 
@@ -336,7 +362,7 @@ def _refusal(
             )
         return FineTuningApiError, f"Check that 'Host' ({settings.root}) is the root of a fine-tuning API."
     if status == 429:
-        wait = retry_after(answer, now=0.0)
+        wait = retry_after(answer, now=math.inf)  # a date is of use beside the server's own clock only
         asked = f"; the server asks to wait {wait:.0f} s" if wait else ""
         return FineTuningRateLimited, f"Too many requests or no quota left{asked}. Try again later."
     if 300 <= status < 400:

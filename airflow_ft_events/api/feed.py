@@ -13,7 +13,6 @@ from airflow_ft_events.events import (
     Event,
     EventPage,
     Order,
-    content_hash,
     epoch_seconds,
     identify,
     order_of,
@@ -67,7 +66,7 @@ class Mark:
 
 
 def _said(raw: Mapping[str, Any]) -> int:
-    return int(content_hash(raw)[:15], 16)
+    return hash((repr(raw.get("created_at")), raw.get("level") == "error", repr(raw.get("message"))))
 
 
 class EventFeed:
@@ -119,6 +118,7 @@ class EventFeed:
         self._last_page: Sequence[Any] = ()
         self._pages: list[Sequence[dict[str, Any]]] = []
         self._page_count = 0
+        self._front: dict[str, Any] | None = None
         self.found: bool | None = None if self._mark is None else False
         """Whether the marked event was met; None where there is no mark."""
         self.cut = False
@@ -174,17 +174,20 @@ class EventFeed:
             self._probing, self._cursor = False, self._refused
             return self._nothing()
         self._page_count += 1
-        self._order = order_of(raws) or self._order
-        if self._seeking and self._leads_back(raws):
-            self._order, self._seeking, self._cursor = Order.NEWEST_FIRST, False, None
-            return self._nothing()
         if self._seeking:
-            self.found = True
+            self._seeking = False
+            if self._leads_back(raws):
+                self._order, self._cursor = Order.NEWEST_FIRST, None
+                return self._nothing()
+            self._order, self.found = Order.OLDEST_FIRST if raws else self._order, True
+        else:
+            self._order = self._shown_by(raws) or self._order
         unseen = self._unseen(raws)
         new = self._newer_than_mark(raws, unseen) if self._mark else unseen
         if self._must_jump():
             self._cursor, self._seeking = self._mark.last_id if self._mark else None, True
             self._seen.clear()
+            self._front = None
             return self._nothing()
         self._pages.append(new)
         self._advance(raws, bool(unseen), has_more)
@@ -193,8 +196,7 @@ class EventFeed:
     def collected(self) -> list[dict[str, Any]]:
         """:returns: all new events of the walk, oldest first, each once."""
         in_order = [raw for page in self._pages for raw in page]
-        order = order_of(in_order) or self.order
-        return in_order if order is Order.OLDEST_FIRST else in_order[::-1]
+        return in_order if self.order is Order.OLDEST_FIRST else in_order[::-1]
 
     def collected_events(self) -> list[Event]:
         """:returns: the same, typed."""
@@ -226,12 +228,21 @@ class EventFeed:
     def _leads_back(self, raws: Sequence[dict[str, Any]]) -> bool:
         """Whether ``after`` led to older events although newer ones were expected."""
         marked = self._mark.created_at if self._mark else None
-        times = [epoch_seconds(raw.get("created_at")) for raw in raws]
-        older = (
-            marked is not None and bool(times) and all(time is not None and time < marked for time in times)
-        )
         shown = order_of(raws)
-        return shown is Order.NEWEST_FIRST or (older and shown is None)
+        if marked is None:
+            return shown is Order.NEWEST_FIRST
+        times = [epoch_seconds(raw.get("created_at")) for raw in raws]
+        if shown is None:
+            return bool(times) and all(time is not None and time < marked for time in times)
+        return shown is Order.NEWEST_FIRST and any(time is not None and time < marked for time in times)
+
+    def _shown_by(self, raws: Sequence[dict[str, Any]]) -> Order | None:
+        """The order from the walk's first event to the page's last: one short page may be upside down."""
+        if not raws:
+            return None
+        if self._front is None:
+            self._front = raws[0]
+        return order_of((self._front, raws[-1])) or order_of(raws)
 
     def _read(self, request: ApiRequest, answer: ApiAnswer) -> tuple[list[dict[str, Any]], bool | None]:
         page = read_object(request, answer, self._settings)
@@ -261,30 +272,21 @@ class EventFeed:
     ) -> list[dict[str, Any]]:
         """Those of a page that are newer than the mark, or came late among the events that it knows."""
         assert self._mark is not None
-        ids = [event.id for event in identify(raws, order=self.order)]
-        known_at = [index for index, given in enumerate(ids) if given in self._known]
-        if known_at:
-            self.found = True
-            newest_first = self.order is Order.NEWEST_FIRST
-            if not newest_first:
-                self._pages.clear()  # what was read on the way to the mark is older
-            span = range(known_at[-1]) if newest_first else range(known_at[0] + 1, len(raws))
-            fresh = {id(raw) for raw in unseen}
-            return [raws[at] for at in span if ids[at] not in self._known and id(raws[at]) in fresh]
-        if self._ids_changed(raws):
-            self.found = True
-            return [raw for raw in unseen if _said(raw) not in self._mark.hashes]
-        return unseen
-
-    def _ids_changed(self, raws: list[dict[str, Any]]) -> bool:
-        """Whether it reaches behind the mark without a known id: this server makes ids up on each read."""
-        assert self._mark is not None
-        if self._mark.created_at is None or (self.order is Order.OLDEST_FIRST and self._vendor.pages):
-            return False
-        times = [epoch_seconds(raw.get("created_at")) for raw in raws]
-        if any(time is not None and time < self._mark.created_at for time in times):
-            return True
-        return any(_said(raw) in self._mark.hashes for raw in raws)
+        known = [event.id in self._known for event in identify(raws, order=self.order)]
+        if self._mark.hashes and not any(known):
+            # a server that makes ids up on each read: events are known by what they say
+            known = [_said(raw) in self._mark.hashes for raw in raws]
+        if not any(known):
+            return unseen
+        self.found = True
+        known_at = [index for index, is_known in enumerate(known) if is_known]
+        if self.order is Order.NEWEST_FIRST:
+            span = range(known_at[-1])
+        else:
+            self._pages.clear()  # what was read on the way to the mark is older
+            span = range(known_at[0] + 1, len(raws))
+        fresh = {id(raw) for raw in unseen}
+        return [raws[at] for at in span if not known[at] and id(raws[at]) in fresh]
 
     def _must_jump(self) -> bool:
         """Whether the first page showed the log's old end, so that the mark is far ahead."""
@@ -309,7 +311,11 @@ class EventFeed:
         said = [(raw.get("created_at"), raw.get("message"), raw.get("data")) for raw in raws]
         self._same_pages = self._same_pages + 1 if said == self._last_page else 0
         self._last_page = said
-        if last is None or last == self._cursor or not any_unseen or self._same_pages >= SAME_PAGES:
+        nowhere = last is None or last == self._cursor or not any_unseen or self._same_pages >= SAME_PAGES
+        deep = newest_first and self._depth is not None and self._page_count >= self._depth
+        if deep and (nowhere or self.order_is_known):  # else the newest events may lie further on
+            self._done, self.cut = True, bool(has_more) or not nowhere
+        elif nowhere:
             if has_more:
                 raise FineTuningPagingError(
                     f"Job {self._job_id}, connection {self._settings.conn_id!r}: the server says that "
@@ -320,8 +326,8 @@ class EventFeed:
                     job_id=self._job_id,
                     conn_id=self._settings.conn_id,
                 )
+            if self._same_pages >= SAME_PAGES:
+                del self._pages[-SAME_PAGES:]
             self._done = True
-        elif self._depth is not None and newest_first and self._page_count >= self._depth:
-            self._done = self.cut = True
         else:
             self._cursor = last

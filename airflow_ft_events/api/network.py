@@ -46,10 +46,9 @@ def network_of(settings: Settings) -> Network:
     proxy = select_proxy(settings.root, get_environ_proxies(settings.root, no_proxy=None)) or None
     if proxy:
         proxy = proxy if "://" in proxy else f"http://{proxy}"
-        if urlsplit(proxy).scheme not in ("http", "https"):
+        if problem := _proxy_problem(proxy):
             raise FineTuningInputError(
-                f"Connection {settings.conn_id!r}: the environment names a proxy of scheme "
-                f"{urlsplit(proxy).scheme!r}; only http and https proxies can be used. Set NO_PROXY for "
+                f"Connection {settings.conn_id!r}: the environment names a proxy {problem}. Set NO_PROXY for "
                 f"{urlsplit(settings.root).hostname} if it needs none.",
                 conn_id=settings.conn_id,
             )
@@ -66,7 +65,31 @@ def network_of(settings: Settings) -> Network:
             f"Connection {settings.conn_id!r}: the CA bundle that {origin} names is not there: {found}",
             conn_id=settings.conn_id,
         )
-    return Network(proxy=proxy, ca=found or certifi.where())
+    network = Network(proxy=proxy, ca=found or certifi.where())
+    if found:
+        try:
+            tls_context(network)
+        except OSError as fault:
+            raise FineTuningInputError(
+                f"Connection {settings.conn_id!r}: the CA bundle that {origin} names cannot be used: {found} "
+                f"({fault.strerror or type(fault).__name__}).",
+                conn_id=settings.conn_id,
+            ) from None
+    return network
+
+
+def _proxy_problem(proxy: str) -> str | None:
+    """Say why not both clients can use a proxy, without showing it: it may hold a password."""
+    try:
+        parts = urlsplit(proxy)
+        whole = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        whole = False
+    if not whole:
+        return "that is not a URL with a host name; a password in it must be percent-encoded"
+    if parts.scheme not in ("http", "https"):
+        return f"of scheme {parts.scheme!r}; only http and https proxies can be used"
+    return None
 
 
 def tls_context(network: Network) -> ssl.SSLContext:

@@ -26,6 +26,7 @@ _OWN_HEADERS |= {
     "te",
     "trailer",
 }
+_UNSHOWN = re.compile(r"^[^/]*@|[?#].*", re.DOTALL)
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 
@@ -145,9 +146,8 @@ def _base_url(fields: _Fields, given: str, vendor_name: str, *, allow_http: bool
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise fields.wrong("the base URL in 'Host' is not a URL.") from None
-    shown = (
-        one_line(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(), limit=120) if given else ""
-    )
+    scheme, separator, rest = given.rpartition("://")
+    shown = one_line(f"{scheme}{separator}{_UNSHOWN.sub('', rest)}", limit=120)
     if given and (parts.scheme not in ("http", "https") or not host):
         fix = "" if "://" in given else f" Write https://{shown.lstrip('/')} if that is the server."
         raise fields.wrong(
@@ -185,6 +185,17 @@ def _base_url(fields: _Fields, given: str, vendor_name: str, *, allow_http: bool
 def _netloc(host: str, port: int | None) -> str:
     shown = f"[{host}]" if ":" in host else host
     return f"{shown}:{port}" if port else shown
+
+
+def _with_port(url: str, port: int | None) -> str:
+    """Add a port to a URL that has none; a URL that cannot be read is left for the check that names it."""
+    try:
+        parts = urlsplit(url)
+        if not port or not parts.hostname or parts.port:
+            return url
+    except ValueError:
+        return url
+    return parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{port}").geturl()
 
 
 def _is_loopback(host: str) -> bool:
@@ -246,9 +257,7 @@ def settings_of(
     elif conn_type == "http":
         if given and "://" not in given:
             given = f"{(schema or 'http').strip()}://{given}"
-        parts = urlsplit(given)
-        if given and port and parts.hostname and not parts.port:
-            given = parts._replace(netloc=_netloc(parts.hostname, port)).geturl()
+        given = _with_port(given, port)
     elif conn_type not in ("fine_tuning", "fine-tuning"):
         raise fields.wrong(f"its type is {conn_type!r}; use one of type fine_tuning, openai or http.")
     elif schema or port:

@@ -41,6 +41,12 @@ class _NoCookies(requests.cookies.RequestsCookieJar):
         """Keep none: a wait must not depend on what a gateway put into one."""
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Follow nothing: requests would read the body without a limit, and keep an api-key header."""
+        return None
+
+
 def session_of(settings: Settings, network: Network) -> requests.Session:
     """
     Build a session that is ready to use against the connection's server.
@@ -49,7 +55,7 @@ def session_of(settings: Settings, network: Network) -> requests.Session:
     :param network: proxies and CA bundle.
     :returns: a session that takes nothing else from the environment and keeps no cookies.
     """
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     session.auth = KeyAuth(settings)
     session.headers.update(
@@ -58,7 +64,6 @@ def session_of(settings: Settings, network: Network) -> requests.Session:
     session.params = dict(settings.params)
     session.cookies = _NoCookies()
     session.verify = network.ca if network.ca is not None else False
-    session.max_redirects = 0
     if network.proxy:
         session.proxies = {"http": network.proxy, "https": network.proxy}
     return session
@@ -131,8 +136,8 @@ class SyncTransport:
             kind = FaultKind.TLS
         elif isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
             kind = FaultKind.TIMEOUT
-        elif reused and _dropped_before_answer(error):
-            kind = FaultKind.STALE
+        elif _dropped_before_answer(error):
+            kind = FaultKind.STALE if reused else FaultKind.BROKEN
         elif isinstance(error, requests.ConnectionError | urllib3.exceptions.NewConnectionError):
             kind = FaultKind.CONNECT
         return ApiFault(kind, _in_words(kind, error, self.settings))

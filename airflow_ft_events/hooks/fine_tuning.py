@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -31,6 +33,15 @@ if TYPE_CHECKING:
     from airflow_ft_events.api.sync import SyncTransport
 
 T = TypeVar("T")
+
+
+async def import_off_loop(module: str) -> Any:
+    """
+    Import a module that takes too long for an event loop, such as one that needs an HTTP library.
+
+    :param module: its name.
+    """
+    return sys.modules.get(module) or await asyncio.to_thread(importlib.import_module, module)
 
 
 class FineTuningHook(BaseHook):
@@ -128,22 +139,22 @@ class FineTuningHook(BaseHook):
             self._transport = SyncTransport(settings, self._network)
         return self._transport
 
-    @asynccontextmanager
-    async def async_transport(self, *, body_limit: int | None = None) -> AsyncIterator[AsyncTransport]:
-        """
-        Open the way to the server for a while; all that run in one event loop share its session.
-
-        :param body_limit: decoded bytes of an answer that are read at most; default 32 MiB.
-        """
+    async def aget_network(self) -> Network:
+        """Read proxies and CA bundle, on first use, without blocking the event loop."""
         settings = await self.aget_settings()
-        # importing an HTTP library and reading the environment take too long for an event loop
-        aio = await asyncio.to_thread(importlib.import_module, "airflow_ft_events.api.aio")
         if self._network is None:
-            network = await asyncio.to_thread(importlib.import_module, "airflow_ft_events.api.network")
-            self._network = await asyncio.to_thread(network.network_of, settings)
-        limit = aio.WORKER_BODY_LIMIT if body_limit is None else body_limit
-        async with aio.shared_session(self._network) as session:
-            yield aio.AsyncTransport(settings, self._network, session, body_limit=limit)
+            module = await import_off_loop("airflow_ft_events.api.network")
+            network: Network = await asyncio.to_thread(module.network_of, settings)
+            self._network = network
+        return self._network
+
+    @asynccontextmanager
+    async def async_transport(self) -> AsyncIterator[AsyncTransport]:
+        """Open the way to the server for a while; all that run in one event loop share its session."""
+        settings, network = await self.aget_settings(), await self.aget_network()
+        aio = await import_off_loop("airflow_ft_events.api.aio")
+        async with aio.shared_session(network) as session:
+            yield aio.AsyncTransport(settings, network, session)
 
     def _send(self, request: ApiRequest) -> Reply:
         transport, attempt = self._sync_transport(), 1
@@ -185,23 +196,11 @@ class FineTuningHook(BaseHook):
         return wait
 
     def _run(self, conversation: Generator[ApiRequest, Reply, T]) -> T:
-        try:
-            request = next(conversation)
-            while True:
-                request = conversation.send(self._send(request))
-        except StopIteration as end:
-            found: T = end.value
-            return found
+        return calls.converse(conversation, self._send)
 
     async def _arun(self, conversation: Generator[ApiRequest, Reply, T]) -> T:
         async with self.async_transport() as transport:
-            try:
-                request = next(conversation)
-                while True:
-                    request = conversation.send(await self._asend(transport, request))
-            except StopIteration as end:
-                found: T = end.value
-                return found
+            return await calls.aconverse(conversation, partial(self._asend, transport))
 
     # the API, on a worker
 
@@ -386,30 +385,7 @@ class FineTuningHook(BaseHook):
         return look
 
     def _look(self, watch: JobWatch) -> Look:
-        poll, transport = watch.poll(now=clock().now()), self._sync_transport()
-        try:
-            request = next(poll)
-            while True:
-                request = poll.send(transport.send(request))
-        except StopIteration as end:
-            look: Look = end.value
-            return look
-
-    async def alook(self, watch: JobWatch, transport: AsyncTransport) -> Look:
-        """
-        Do what :meth:`look` does over an open transport, without reading the connection again.
-
-        :param watch: the wait.
-        :param transport: from :meth:`async_transport`.
-        """
-        poll = watch.poll(now=clock().now())
-        try:
-            request = next(poll)
-            while True:
-                request = poll.send(await transport.send(request))
-        except StopIteration as end:
-            look: Look = end.value
-            return look
+        return calls.converse(watch.poll(now=clock().now()), self._sync_transport().send)
 
     def newest_events(self, job_id: str) -> list[Event]:
         """

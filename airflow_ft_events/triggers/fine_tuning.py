@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_ft_events.api.calls import aconverse
 from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, FineTuningInputError
 from airflow_ft_events.api.feed import Mark
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Order, iso_utc, one_line
-from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+from airflow_ft_events.hooks.fine_tuning import FineTuningHook, import_off_loop
+from airflow_ft_events.inputs import check_job_id
 from airflow_ft_events.waitlog import LogEvents, WaitLog
 from airflow_ft_events.watch import JobWatch, Look, Patience
 
 if TYPE_CHECKING:
-    from airflow_ft_events.api.aio import AsyncTransport
+    from airflow_ft_events.api.network import Network
+    from airflow_ft_events.api.settings import Settings
+    from airflow_ft_events.api.shared_client import SharedClient
 
-BODY_LIMIT = 4 * 1024 * 1024
-"""Decoded bytes of one answer that are read in the triggerer: parsing more would hold up the event loop."""
 JITTER = 0.1
 """Share of a gap by which it is made shorter or longer, so that waits do not fall into step."""
+EVENTS_EVERY = 60.0
+"""Seconds between two readings of a job's events where many waits share their looks at the jobs."""
 
 
 class FineTuningEventsTrigger(BaseTrigger):
@@ -119,40 +124,45 @@ class FineTuningEventsTrigger(BaseTrigger):
         self.log.info("Job %s is %s.", self.job_id, one_line(job.get("status"), limit=60))
 
     async def _wait(self) -> dict[str, Any]:
-        """Follow the job; each turn of the loop reads the connection: at first, and after a 401."""
-        wait_log = WaitLog(self.log_events)
-        watch: JobWatch | None = None
-        refused_key: str | None = None
-        while True:
-            hook = FineTuningHook(self.conn_id)
-            await self._read_connection(hook)
-            async with hook.async_transport(body_limit=BODY_LIMIT) as transport:
-                if watch is None:
-                    watch = self._new_watch(transport)
-                    await self._sleep(self.poll_interval * clock().luck())
-                watch.use(transport.settings)
-                while True:
-                    look = await hook.alook(watch, transport)
-                    self._log_look(look, wait_log)
-                    if look.outcome is not None:
-                        return {"kind": "outcome", "outcome": look.outcome.as_dict()}
-                    if _is_401(look) and refused_key != transport.settings.key:
-                        refused_key = transport.settings.key
-                        self.log.warning("The key was refused; reading connection %r again.", self.conn_id)
-                        break
-                    if look.error is not None:
-                        if not self.silent_fail:
-                            return {"kind": "error", "error": look.error.as_dict()}
-                        self.log.error("%s (silent_fail: going on waiting)", look.error)
-                    else:
-                        refused_key = None
-                    if self.end_time is not None and clock().now() >= self.end_time:
-                        return {"kind": "timeout", "status": watch.status, "asked": look.asked}
-                    gap = look.wait * (1 - JITTER + 2 * JITTER * clock().luck())
-                    await self._sleep(gap)
+        check_job_id(self.job_id)
+        shared = await import_off_loop("airflow_ft_events.api.shared_client")
+        async with shared.shared_client(
+            self.conn_id, interval=self.poll_interval, read_connection=self._read_connection
+        ) as client:
+            return await self._follow(client)
 
-    def _new_watch(self, transport: AsyncTransport) -> JobWatch:
-        settings = transport.settings
+    async def _follow(self, client: SharedClient) -> dict[str, Any]:
+        """Follow the job to its end, or to the end of the wait."""
+        watch, wait_log = self._new_watch(client.settings), WaitLog(self.log_events)
+        await self._sleep(client, self.poll_interval * clock().luck())
+        while True:
+            last = self.end_time is not None and clock().now() >= self.end_time
+            key = client.settings.key
+            look = await self._look(watch, client, alone=last)
+            self._log_look(look, wait_log)
+            if look.outcome is not None:
+                return {"kind": "outcome", "outcome": look.outcome.as_dict()}
+            if _is_401(look) and await client.renew(refused_key=key):
+                self.log.info("Connection %r has a new key; asking again with it.", self.conn_id)
+                continue
+            if look.error is not None:
+                if not self.silent_fail:
+                    return {"kind": "error", "error": look.error.as_dict()}
+                self.log.error("%s (silent_fail: going on waiting)", look.error)
+            if last:
+                return {"kind": "timeout", "status": watch.status, "asked": look.asked}
+            gap = look.wait * (1 - JITTER + 2 * JITTER * clock().luck())
+            del look  # its events would lie in memory for as long as the wait sleeps
+            await self._sleep(client, gap)
+
+    async def _look(self, watch: JobWatch, client: SharedClient, *, alone: bool) -> Look:
+        """Look once; a wait's last look is its own and not one that others share."""
+        watch.use(client.settings)
+        events_every = math.inf if self.log_events == "none" else EVENTS_EVERY if client.board.in_use else 0.0
+        poll = watch.poll(now=clock().now(), events_every=events_every)
+        return await aconverse(poll, client.send_alone if alone else client.send)
+
+    def _new_watch(self, settings: Settings) -> JobWatch:
         self.log.info(
             "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s %s.",
             self.job_id,
@@ -162,27 +172,23 @@ class FineTuningEventsTrigger(BaseTrigger):
             self.poll_interval,
             f"until {iso_utc(self.end_time)}" if self.end_time is not None else "without a deadline",
         )
-        mark = (
-            Mark(ids=(self.newer_than,), order=Order(self.order) if self.order else None)
-            if self.newer_than
-            else None
-        )
+        order = Order(self.order) if self.order else None
         return JobWatch(
             settings=settings,
             job_id=self.job_id,
             interval=self.poll_interval,
             max_failures=self.max_poll_failures,
             job_seen=self.job_seen,
-            mark=mark,
+            mark=Mark(ids=(self.newer_than,), order=order) if self.newer_than else None,
         )
 
-    async def _read_connection(self, hook: FineTuningHook) -> None:
+    async def _read_connection(self) -> tuple[Settings, Network]:
         """Read the connection; a secrets backend that is away for a while does not end the wait."""
         patience = Patience(interval=self.poll_interval, max_failures=self.max_poll_failures)
         while True:
             try:
-                await hook.aget_settings()
-                return
+                hook = FineTuningHook(self.conn_id)
+                return await hook.aget_settings(), await hook.aget_network()
             except FineTuningInputError:
                 raise
             except Exception as error:  # noqa: BLE001
@@ -195,13 +201,21 @@ class FineTuningEventsTrigger(BaseTrigger):
                         job_id=self.job_id,
                         conn_id=self.conn_id,
                     ) from None
-                await self._sleep(gap)
+                if self.end_time is not None:
+                    gap = min(gap, self.end_time - now)
+                await clock().asleep(gap)
 
-    async def _sleep(self, gap: float) -> None:
-        """Sleep, but not beyond the deadline: there a last look is taken."""
-        if self.end_time is not None:
-            gap = min(gap, self.end_time - clock().now())
-        await clock().asleep(max(gap, 0.0))
+    async def _sleep(self, client: SharedClient, gap: float) -> None:
+        """Sleep, and for as long as the server wants to be left alone; not beyond the deadline."""
+        while gap > 0:
+            if self.end_time is not None:
+                gap = min(gap, max(0.0, self.end_time - clock().now()))
+            await clock().asleep(gap)
+            if self.end_time is not None and clock().now() >= self.end_time:
+                return
+            pause = client.pause_left()
+            # after a pause the waits begin again one by one
+            gap = pause + self.poll_interval * clock().luck() if pause > 0 else 0.0
 
     def _log_look(self, look: Look, wait_log: WaitLog) -> None:
         for level, text in (*wait_log.lines(look.events, more_before=look.more_before), *look.notes):

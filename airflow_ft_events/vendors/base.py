@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -91,7 +91,8 @@ class Vendor:
     jobs_path: str = "/fine_tuning/jobs"
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "
-    states: Mapping[str, JobState] = _STATES
+    # Python 3.11 takes a mapping proxy for a mutable default
+    states: Mapping[str, JobState] = field(default_factory=lambda: _STATES)
     last_message: re.Pattern[str] | None = None
     model_message: re.Pattern[str] = re.compile(
         r"New fine-tuned model created: (?P<model>\S+)", re.IGNORECASE
@@ -134,7 +135,10 @@ class Vendor:
         :param event: the event.
         :returns: its meaning, or None where it says nothing of it, as nearly all events do.
         """
-        message, kind = event.message.strip(), event.type
+        kind = event.type
+        if kind == "metrics":
+            return Meaning.RESTARTED
+        message = event.message.strip()
         for pattern, meaning in self.signals:
             if pattern.fullmatch(message) or pattern.fullmatch(kind):
                 return meaning

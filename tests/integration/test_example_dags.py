@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DagRunState, TaskInstanceState
 
 from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
 from airflow_ft_events.simulator import Simulator
+from example_dags import run_demo
 
 try:
     from airflow.dag_processing.dagbag import DagBag
@@ -28,12 +28,15 @@ def dag_bag(project: Path, airflow_db: Path) -> DagBag:
     """The examples, in the configured Dags folder: Airflow 3 runs nothing else."""
     folder = airflow_db / "dags" / "examples"
     shutil.copytree(project / "example_dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    return DagBag(dag_folder=str(folder), include_examples=False)
+    return DagBag(dag_folder=str(folder))
 
 
 @pytest.fixture
 def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    with Simulator([], speed=SPEED) as simulator:
+    # Airflow takes some seconds to start its first task, and the jobs shall still be running then.
+    clock = run_demo.StartsWhenAsked()
+    with Simulator([], speed=SPEED, clock=clock) as simulator:
+        clock.simulator = simulator
         monkeypatch.setenv("AIRFLOW_CONN_FINE_TUNING_DEFAULT", simulator.connection_json())
         yield simulator
 
@@ -59,7 +62,7 @@ def _run(dag_bag: DagBag, dag_id: str, **conf: Any) -> Any:
 def _states(run: Any) -> dict[str, list[str]]:
     states: dict[str, list[str]] = {}
     for task in run.get_task_instances():
-        states.setdefault(task.task_id, []).append(str(task.state))
+        states.setdefault(task.task_id, []).append(task.state)
     return states
 
 
@@ -81,7 +84,7 @@ def test_every_example_parses_and_the_demo_runner_is_not_taken_for_a_dag(dag_bag
 def test_model_of_a_job_that_succeeds_is_deployed(dag_bag: DagBag, simulator: Simulator, resumed: list[str]):
     job_id = simulator.add_job(outcome="succeeded")
     run = _run(dag_bag, "example_ft_gate_deployment", job_id=job_id)
-    assert run.state == DagRunState.SUCCESS
+    assert run.state == "success"
     assert resumed == [job_id]
     model = simulator.get_job(job_id)["fine_tuned_model"]
     assert model
@@ -94,16 +97,15 @@ def test_gate_stays_closed_after_a_job_that_did_not_succeed(
 ):
     job_id = simulator.add_job(outcome=outcome)
     run = _run(dag_bag, "example_ft_gate_deployment", job_id=job_id)
-    assert run.state == DagRunState.FAILED
+    assert run.state == "failed"
     assert resumed == [job_id]
-    failed, blocked = TaskInstanceState.FAILED, TaskInstanceState.UPSTREAM_FAILED
-    assert _states(run) == {"wait_for_job": [str(failed)], "deploy": [str(blocked)]}
+    assert _states(run) == {"wait_for_job": ["failed"], "deploy": ["upstream_failed"]}
 
 
 def test_collected_events_and_their_summary_reach_the_next_task(dag_bag: DagBag, simulator: Simulator):
     job_id = simulator.add_job(ended=True, steps=30)
     run = _run(dag_bag, "example_ft_collect_events", job_id=job_id)
-    assert run.state == DagRunState.SUCCESS
+    assert run.state == "success"
     events = simulator.list_events(job_id)
     assert _xcom(run, "collect_events") == events
     losses = [event["data"]["train_loss"] for event in events if event["type"] == "metrics"]
@@ -116,11 +118,41 @@ def test_mapped_example_waits_for_every_job_and_counts_how_they_ended(
     dag_bag: DagBag, simulator: Simulator, resumed: list[str]
 ):
     job_ids = [simulator.add_job(outcome=outcome, ended=True) for outcome in ("succeeded", "failed")]
-    job_ids.append(simulator.add_job(outcome="cancelled", duration=3_000))
+    job_ids.append(simulator.add_job(outcome="cancelled", duration=1_000))
     run = _run(dag_bag, "example_ft_mapped_jobs", job_ids=job_ids)
-    assert run.state == DagRunState.SUCCESS
-    assert _states(run)["wait_for_job"] == [str(TaskInstanceState.SUCCESS)] * 3
+    assert run.state == "success"
+    assert _states(run)["wait_for_job"] == ["success"] * 3
     result = _xcom(run, "sum_up")
     assert result["outcomes"] == {"succeeded": 1, "failed": 1, "cancelled": 1}
     assert result["models"] == [simulator.get_job(job_ids[0])["fine_tuned_model"]]
     assert job_ids[2] in resumed
+
+
+def test_demo_names_the_scenarios_when_it_is_asked_for_another():
+    with pytest.raises(SystemExit, match=r"'paused'.*succeeded, failed, cancelled"):
+        run_demo.parse(["--scenario", "paused"])
+
+
+CLOSED = {"wait_for_job": "failed", "deploy": "upstream_failed"}
+OPEN = {"wait_for_job": "success", "deploy": "success"}
+
+
+@pytest.mark.parametrize(
+    ("ends", "states", "error", "faults"),
+    [
+        ("succeeded", OPEN, None, 0),
+        ("failed", CLOSED, "FineTuningJobFailed", 0),
+        ("cancelled", CLOSED, "FineTuningJobCancelled", 0),
+        ("succeeded", CLOSED, "FineTuningJobFailed", 1),
+        ("failed", OPEN, "FineTuningJobFailed", 1),
+        ("failed", CLOSED, "FineTuningAuthError", 1),
+        ("cancelled", CLOSED, "FineTuningJobFailed", 1),
+        ("failed", {"wait_for_job": "failed", "deploy": "success"}, "FineTuningJobFailed", 1),
+        (None, OPEN, None, 1),
+    ],
+)
+def test_demo_fails_unless_the_gate_did_what_the_jobs_end_asks_for(
+    ends: str | None, states: dict[str, str | None], error: str | None, faults: int
+):
+    run = run_demo.Run(errors=[(error, "")] if error else [])
+    assert len(list(run_demo.find_faults(ends, run, states, {"outcome": ends}))) == faults

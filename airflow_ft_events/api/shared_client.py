@@ -1,0 +1,164 @@
+"""One client for all waits of an event loop that use the same connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from weakref import WeakKeyDictionary
+
+from airflow_ft_events.api.aio import TRIGGER_BODY_LIMIT, AsyncTransport, shared_session
+from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, retry_after
+from airflow_ft_events.api.job_board import JobBoard
+from airflow_ft_events.api.network import Network
+from airflow_ft_events.api.settings import Settings
+from airflow_ft_events.clock import clock
+
+ReadConnection = Callable[[], Awaitable[tuple[Settings, Network]]]
+PAUSE_WITHOUT_WORD = 30.0
+"""Seconds of pause after a 429 that does not say how long."""
+
+
+class SharedClient:
+    """
+    Sends the requests of many waits: one session, one reading of the connection, one pause when the server
+    asks.
+
+    :param read_connection: reads the connection without blocking the event loop.
+    """
+
+    def __init__(self, read_connection: ReadConnection) -> None:
+        self.users = 0
+        self._read_connection = read_connection
+        self._lock = asyncio.Lock()
+        self._resources = AsyncExitStack()
+        self._transport: AsyncTransport | None = None
+        self._not_before = 0.0
+        self._intervals: Counter[float] = Counter()
+        self.board = JobBoard(self._send)
+
+    @property
+    def settings(self) -> Settings:
+        """The connection as it was last read."""
+        assert self._transport is not None, "the client is not open"
+        return self._transport.settings
+
+    async def open(self) -> None:
+        """Read the connection and open the way to its server, once for all waits."""
+        async with self._lock:
+            if self._transport is None:
+                await self._connect()
+
+    async def renew(self, *, refused_key: str) -> bool:
+        """
+        Read the connection again after a 401, once for all waits that met it.
+
+        :param refused_key: the key that the server refused.
+        :returns: whether there is another key now.
+        """
+        async with self._lock:
+            if self.settings.key == refused_key:
+                await self._connect()
+            return self.settings.key != refused_key
+
+    async def _connect(self) -> None:
+        settings, network = await self._read_connection()
+        old, self._resources = self._resources, AsyncExitStack()
+        session = await self._resources.enter_async_context(shared_session(network))
+        self._transport = AsyncTransport(settings, network, session, body_limit=TRIGGER_BODY_LIMIT)
+        self.board.settings = settings
+        await old.aclose()
+
+    async def close(self) -> None:
+        """Leave the session."""
+        self.board.close()
+        await self._resources.aclose()
+        self._transport = None
+
+    def join(self, interval: float) -> None:
+        """
+        Count a wait in.
+
+        :param interval: its seconds between polls.
+        """
+        self.users += 1
+        self._intervals[interval] += 1
+        self._tell_board()
+
+    def leave(self, interval: float) -> None:
+        """
+        Count a wait out.
+
+        :param interval: as given to :meth:`join`.
+        """
+        self.users -= 1
+        self._intervals[interval] -= 1
+        self._intervals += Counter()
+        self._tell_board()
+
+    def _tell_board(self) -> None:
+        self.board.period = min(self._intervals, default=0.0)
+        self.board.waits = self.users
+
+    def pause_left(self) -> float:
+        """:returns: seconds for which the server wants to be left alone by this connection; 0 for none."""
+        return max(0.0, self._not_before - clock().now())
+
+    async def send(self, request: ApiRequest) -> Reply:
+        """
+        Carry one request, or answer it from a look that many waits share.
+
+        :param request: it.
+        """
+        return await self.board.send(request)
+
+    async def send_alone(self, request: ApiRequest) -> Reply:
+        """
+        Carry one request, whatever others have asked: for a wait's last look.
+
+        :param request: it.
+        """
+        return await self._send(request)
+
+    async def _send(self, request: ApiRequest) -> Reply:
+        assert self._transport is not None, "the client is not open"
+        reply = await self._transport.send(request)
+        if isinstance(reply, ApiAnswer) and reply.status == 429:
+            now = clock().now()
+            asked = retry_after(reply, now=now)
+            self._not_before = max(
+                self._not_before, now + (asked if asked is not None else PAUSE_WITHOUT_WORD)
+            )
+        return reply
+
+
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def shared_client(
+    conn_id: str, *, interval: float, read_connection: ReadConnection
+) -> AsyncIterator[SharedClient]:
+    """
+    Join the client of this event loop and connection; the last wait to leave closes it.
+
+    :param conn_id: the connection.
+    :param interval: the wait's seconds between polls.
+    :param read_connection: reads the connection without blocking the event loop.
+    """
+    here = _clients.setdefault(asyncio.get_running_loop(), {})
+    client = here.get(conn_id)
+    if client is None:
+        client = here[conn_id] = SharedClient(read_connection)
+    client.join(interval)
+    try:
+        await client.open()
+        yield client
+    finally:
+        client.leave(interval)
+        if client.users == 0:
+            # off the map first: who comes while it closes makes a new one
+            if here.get(conn_id) is client:
+                del here[conn_id]
+            await client.close()

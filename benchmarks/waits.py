@@ -1,0 +1,242 @@
+"""What a thousand waits cost, beside a bare aiohttp loop and the openai provider's batch trigger."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ANSWER_AFTER = 0.05
+SECONDS = 20.0
+SETTLE = 5.0
+"""Seconds before counting starts: every wait has made its first look by then."""
+
+
+@dataclass
+class Cost:
+    """What a case cost while it was counted."""
+
+    waits: int
+    requests: int
+    seconds: float
+    cpu: float
+    stall: float
+    megabytes: float
+    polls: int = 0
+
+    @property
+    def cpu_ms(self) -> float:
+        """Milliseconds of CPU a request."""
+        return self.cpu / max(self.requests, 1) * 1000
+
+    def line(self, name: str) -> str:
+        """One line for people."""
+        return (
+            f"  {name:<34} {self.requests / self.seconds:7.0f} requests/s   {self.cpu_ms:6.3f} ms CPU a "
+            "request   "
+            f"{self.cpu / self.seconds / self.waits * 1e6:7.1f} us CPU/s a wait   worst stall "
+            f"{self.stall:6.3f} s   "
+            f"{self.megabytes:6.1f} MB"
+        )
+
+
+@contextmanager
+def steady_server(jobs: int) -> Iterator[str]:
+    """
+    Run the server while the block runs.
+
+    :param jobs: how many jobs it has.
+    """
+    command = [sys.executable, "-m", "benchmarks.steady_server", str(ANSWER_AFTER), str(jobs)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _counted(base_url: str) -> int:
+    with urllib.request.urlopen(f"{base_url.removesuffix('/v1')}/counted") as answer:
+        return sum(json.load(answer).values())
+
+
+def _megabytes() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+async def _measure(base_url: str, waits: list[Callable[[], Awaitable[object]]]) -> Cost:
+    gc.collect()
+    before = _megabytes()
+    stalls: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            started = time.perf_counter()
+            await asyncio.sleep(0.01)
+            stalls.append(time.perf_counter() - started - 0.01)
+
+    tasks = [asyncio.ensure_future(wait()) for wait in waits]
+    await asyncio.sleep(SETTLE)
+    ticking = asyncio.create_task(tick())
+    requests, cpu, started = (
+        await asyncio.to_thread(_counted, base_url),
+        time.process_time(),
+        time.perf_counter(),
+    )
+    await asyncio.sleep(SECONDS)
+    cpu, taken = time.process_time() - cpu, time.perf_counter() - started
+    requests = await asyncio.to_thread(_counted, base_url) - requests
+    memory = _megabytes() - before
+    for task in (*tasks, ticking):
+        task.cancel()
+    await asyncio.gather(*tasks, ticking, return_exceptions=True)
+    return Cost(len(waits), requests, taken, cpu, max(stalls, default=0.0), memory)
+
+
+def _ours(base_url: str, count: int, interval: float, *, log_events: str, shared: bool) -> Cost:
+    from airflow_ft_events.api import job_board
+    from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
+
+    enough = job_board.ENOUGH_WAITS
+    job_board.ENOUGH_WAITS = enough if shared else sys.maxsize
+
+    async def one(number: int) -> None:
+        trigger = FineTuningEventsTrigger(
+            job_id=f"ftjob-{number}",
+            poll_interval=interval,
+            log_events=log_events,  # type: ignore[arg-type]
+            job_seen=True,
+        )
+        async for _ in trigger.run():
+            pass
+
+    try:
+        return asyncio.run(_measure(base_url, [lambda n=n: one(n) for n in range(count)]))  # type: ignore[misc]
+    finally:
+        job_board.ENOUGH_WAITS = enough
+
+
+def _bare(base_url: str, count: int, interval: float) -> Cost:
+    """The same requests in a bare aiohttp loop that reads the bodies and decides nothing."""
+    import aiohttp
+
+    async def measure() -> Cost:
+        headers = {"Authorization": "Bearer sk-benchmark", "Accept": "application/json"}
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=100)) as session:
+
+            async def one(number: int) -> None:
+                await asyncio.sleep(interval * number / count)
+                url = f"{base_url}/fine_tuning/jobs/ftjob-{number}/events?limit=20"
+                while True:
+                    async with session.get(url, headers=headers) as answer:
+                        await answer.read()
+                    await asyncio.sleep(interval)
+
+            return await _measure(base_url, [lambda n=n: one(n) for n in range(count)])  # type: ignore[misc]
+
+    return asyncio.run(measure())
+
+
+def _peer(base_url: str, count: int, interval: float) -> Cost | None:
+    try:
+        from airflow.providers.openai.triggers.openai import OpenAIBatchTrigger
+    except ImportError:
+        return None
+    os.environ["AIRFLOW_CONN_OPENAI_DEFAULT"] = json.dumps(
+        {"conn_type": "openai", "host": base_url, "password": "sk-benchmark"}
+    )
+
+    async def one(number: int) -> None:
+        trigger = OpenAIBatchTrigger(
+            conn_id="openai_default",
+            batch_id=f"batch_{number}",
+            poll_interval=interval,
+            end_time=time.time() + 3600,
+        )
+        async for _ in trigger.run():
+            pass
+
+    return asyncio.run(_measure(base_url, [lambda n=n: one(n) for n in range(count)]))  # type: ignore[misc]
+
+
+def run() -> bool:
+    """Measure in a process whose Airflow writes warnings only: a log line costs more than a poll does."""
+    environment = {**os.environ, "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
+    return (
+        subprocess.run([sys.executable, "-m", "benchmarks.waits"], env=environment, check=False).returncode
+        == 0
+    )
+
+
+def measure() -> bool:
+    """Print what waits cost; say whether it is within the limits."""
+    for name in ("httpx", "httpx2", "openai", "airflow.providers.openai"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    import aiohttp  # noqa: F401 - not counted as a wait's memory
+
+    import airflow_ft_events.api.shared_client
+    import airflow_ft_events.triggers.fine_tuning  # noqa: F401
+
+    good = True
+
+    def check(what: str, value: float, limit: float, *, least: bool = False) -> None:
+        nonlocal good
+        holds = value >= limit if least else value <= limit
+        good = good and holds
+        print(
+            f"    {what}: {value:.3g} ({'at least' if least else 'at most'} {limit:g}: "
+            f"{'yes' if holds else 'NO'})"
+        )
+
+    with steady_server(5000) as base_url:
+        os.environ["AIRFLOW_CONN_FINE_TUNING_DEFAULT"] = json.dumps(
+            {"conn_type": "fine_tuning", "host": base_url, "password": "sk-benchmark"}
+        )
+        print(
+            f"Waits in one event loop, a server that answers after {ANSWER_AFTER * 1000:.0f} ms, "
+            f"{SECONDS:.0f} s each:"
+        )
+        single = _ours(base_url, 1000, 1.0, log_events="messages", shared=False)
+        print(single.line("1,000 waits every 1 s, singly"))
+        bare = _bare(base_url, 1000, 1.0)
+        print(bare.line("bare aiohttp, the same requests"))
+        check("polls/s", single.requests / single.seconds, 900, least=True)
+        check("CPU a request, of the bare loop's", single.cpu_ms / bare.cpu_ms, 1.8)
+        check("ms of CPU a request", single.cpu_ms, 0.6)
+        check("worst stall, s", single.stall, 0.15)
+        check("MB above an idle process", single.megabytes, 30)
+        looks = _ours(base_url, 1000, 1.0, log_events="none", shared=True)
+        print(looks.line("1,000 waits every 1 s, shared looks"))
+        check("requests an interval", looks.requests / looks.seconds, 20)
+        check("CPU a wait, of the single case", looks.cpu / single.cpu, 0.1)
+        many = _ours(base_url, 5000, 5.0, log_events="messages", shared=False)
+        print(many.line("5,000 waits every 5 s, singly"))
+        check("worst stall, s", many.stall, 0.5)
+        peer = _peer(base_url, 100, 1.0)
+        if peer is None:
+            print("  The openai provider is not installed here: no comparison with its batch trigger.")
+        else:
+            print(peer.line("openai provider, 100 waits"))
+            rate = (single.requests / single.seconds) / (peer.requests / peer.seconds)
+            print(
+                f"    {rate:.0f} times its requests/s, {single.cpu_ms / peer.cpu_ms:.3f} of its CPU a request"
+            )
+    return good
+
+
+if __name__ == "__main__":
+    sys.exit(0 if measure() else 1)

@@ -1,0 +1,242 @@
+"""Proxies and certificates of the environment work, and the same in both clients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_ft_events.exceptions import FineTuningApiError, FineTuningInputError
+from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+
+FAR_AWAY = "http://ft.example/v1"
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy and no CA bundle of whoever runs the tests."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("scheme", ["http://", ""], ids=["with scheme", "host and port only"])
+def test_a_proxy_of_the_environment_is_used(
+    variable: str,
+    scheme: str,
+    simulated: Any,
+    connect: Any,
+    proxy_to: Any,
+    call: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sim = simulated(ended=True)
+    proxy = proxy_to(sim.base_url)
+    connect(FAR_AWAY, allow_http=True)
+    monkeypatch.setenv(variable, f"{scheme}{proxy.address}")
+    assert len(call(FineTuningHook(), "list_events", sim.job_id)) == len(sim.list_events(sim.job_id))
+    assert {asked.target.partition("/fine_tuning")[0] for asked in proxy.requests} == {FAR_AWAY}
+    assert len(proxy.requests) == 2
+
+
+def test_a_proxy_with_a_password_gets_it(
+    simulated: Any, connect: Any, proxy_to: Any, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = simulated()
+    proxy = proxy_to(sim.base_url)
+    connect(FAR_AWAY, allow_http=True)
+    monkeypatch.setenv("HTTP_PROXY", f"http://user:p%40ss@{proxy.address}")
+    assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
+    # user:p@ss
+    assert [asked.headers["proxy-authorization"] for asked in proxy.requests] == ["Basic dXNlcjpwQHNz"]
+
+
+@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "*", "localhost,127.0.0.0/8"])
+def test_no_proxy_is_respected(
+    no_proxy: str, simulated: Any, connect: Any, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = simulated()
+    connect(sim)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
+
+
+def test_a_proxy_that_is_away_is_named_as_trouble_with_the_network(
+    connect: Any, call: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
+) -> None:
+    connect(FAR_AWAY, allow_http=True, max_retries=0)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with pytest.raises(FineTuningApiError, match="prox"):
+        call(FineTuningHook(), "get_job", "ftjob-1")
+
+
+def test_a_proxy_that_neither_client_can_use_is_refused_before_anything_is_asked(
+    connect: Any, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(FAR_AWAY, allow_http=True)
+    monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1")
+    with pytest.raises(FineTuningInputError, match="socks5"):
+        call(FineTuningHook(), "get_job", "ftjob-1")
+
+
+def test_a_wait_goes_through_the_proxy_in_every_mode(
+    simulated: Any, connect: Any, proxy_to: Any, follow: Any, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = simulated()
+    proxy = proxy_to(sim.base_url)
+    connect(FAR_AWAY, allow_http=True)
+    monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
+    assert follow(mode, sim.job_id)["outcome"] == "succeeded"
+    assert len(proxy.requests) == len(sim.requests) > 4
+
+
+class TestPrivateCa:
+    """A server whose certificate comes from a CA of one's own."""
+
+    def test_is_refused_where_nobody_vouches_for_it(
+        self, simulated: Any, tls_front: Any, connect: Any, call: Any, clock: Any
+    ) -> None:
+        sim = simulated()
+        connect(tls_front(sim.base_url))
+        with pytest.raises(FineTuningApiError, match="the TLS connection failed") as refused:
+            call(FineTuningHook(), "get_job", sim.job_id)
+        assert "verify" in str(refused.value)
+        assert "certificate verify failed" in str(refused.value)
+        assert sim.requests == []
+        assert clock.naps == []
+
+    def test_is_trusted_through_the_connection(
+        self, simulated: Any, tls_front: Any, connect: Any, call: Any, private_ca: Any
+    ) -> None:
+        sim = simulated()
+        connect(tls_front(sim.base_url), verify=str(private_ca.bundle))
+        assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
+
+    @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+    def test_is_trusted_through_the_environment(
+        self,
+        variable: str,
+        simulated: Any,
+        tls_front: Any,
+        connect: Any,
+        call: Any,
+        private_ca: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        sim = simulated()
+        connect(tls_front(sim.base_url))
+        monkeypatch.setenv(variable, str(private_ca.bundle))
+        assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
+
+    @pytest.mark.parametrize("verify", [False, "false", "no"])
+    @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", None], ids=["bundle set", "no bundle"])
+    @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+    def test_is_not_asked_for_where_verify_is_off(
+        self,
+        verify: Any,
+        variable: str | None,
+        simulated: Any,
+        tls_front: Any,
+        connect: Any,
+        call: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        import certifi
+
+        sim = simulated()
+        connect(tls_front(sim.base_url), verify=verify)
+        if variable:
+            monkeypatch.setenv(variable, certifi.where())
+        assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
+
+    def test_is_trusted_in_every_mode(
+        self, simulated: Any, tls_front: Any, connect: Any, follow: Any, private_ca: Any, mode: str
+    ) -> None:
+        sim = simulated()
+        connect(tls_front(sim.base_url), verify=str(private_ca.bundle))
+        assert follow(mode, sim.job_id)["outcome"] == "succeeded"
+
+    def test_is_trusted_behind_a_proxy(
+        self,
+        simulated: Any,
+        tls_front: Any,
+        connect: Any,
+        call: Any,
+        proxy_to: Any,
+        private_ca: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        sim = simulated()
+        proxy = proxy_to(tls_front(sim.base_url))
+        connect("https://ft.example/v1", verify=str(private_ca.bundle))
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:secret@{proxy.address}")
+        assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
+        (asked,) = proxy.requests
+        assert (asked.method, asked.target) == ("CONNECT", "ft.example:443")
+        assert "authorization" not in asked.headers
+        assert asked.headers["proxy-authorization"].startswith("Basic ")
+
+    @pytest.mark.parametrize("through", ["verify", "REQUESTS_CA_BUNDLE"])
+    def test_that_is_not_there_is_named(
+        self, through: str, connect: Any, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        missing = str(tmp_path / "missing.pem")
+        connect("https://127.0.0.1:1/v1", **({"verify": missing} if through == "verify" else {}))
+        if through != "verify":
+            monkeypatch.setenv(through, missing)
+        with pytest.raises(FineTuningInputError, match=r"missing\.pem"):
+            call(FineTuningHook(), "get_job", "ftjob-1")
+
+    def test_bundle_that_is_no_bundle_is_named(
+        self, connect: Any, call: Any, tmp_path: Path, clock: Any, simulated: Any, tls_front: Any
+    ) -> None:
+        (tmp_path / "odd.pem").write_text("no certificate in here")
+        connect(tls_front(simulated().base_url), verify=str(tmp_path / "odd.pem"))
+        with pytest.raises(FineTuningInputError, match=r"fine_tuning_default.*odd\.pem"):
+            call(FineTuningHook(), "get_job", "ftjob-1")
+
+
+@pytest.mark.parametrize("where", ["home", "NETRC"])
+def test_a_netrc_entry_never_replaces_the_key(
+    where: str,
+    odd_server: Any,
+    answer_bytes: Any,
+    connect: Any,
+    call: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = {"id": "ftjob-1", "status": "running"}
+    server = odd_server(lambda asked: answer_bytes(job))
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\ndefault login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if where == "NETRC":
+        monkeypatch.setenv("NETRC", str(netrc))
+    connect(server.url)
+    assert call(FineTuningHook(), "get_job", "ftjob-1") == job
+    assert [asked.headers["authorization"] for asked in server.requests] == ["Bearer sk-simulator"]
+
+
+def test_a_session_is_shared_by_what_reaches_its_server_the_same_way_only(
+    simulated: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_ft_events.api.network import network_of
+
+    def network(**extra: Any) -> Any:
+        connect("https://ft.example/v1", **extra)
+        return network_of(FineTuningHook().settings)
+
+    plain = network()
+    assert network() == plain
+    assert network(verify=False) != plain
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@127.0.0.1:3128")
+    assert network() != plain
+    assert "secret" not in repr(network())

@@ -1,0 +1,268 @@
+"""FineTuningEventsOperator: every event once, oldest first, verbatim, and not before the log has settled."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_ft_events.exceptions import FineTuningApiError, FineTuningError, FineTuningJobNotFound
+from airflow_ft_events.operators.fine_tuning import FineTuningEventsOperator
+
+
+@pytest.fixture
+def collect(task: Any, clock: Any) -> Any:
+    """Run the operator; what it pushed beside its return value is in ``task.pushed``."""
+
+    def run(job_id: str, **options: Any) -> Any:
+        operator = FineTuningEventsOperator(task_id="collect", job_id=job_id, **options)
+        return operator.execute({"ti": task})
+
+    return run
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_the_events_come_verbatim_oldest_first_and_once(
+    order: str, simulated: Any, connect: Any, collect: Any, task: Any
+) -> None:
+    sim = simulated(ended=True, order=order)
+    connect(sim, page_size=7)
+    events = sim.list_events(sim.job_id)
+    found = collect(sim.job_id)
+    assert found == events
+    assert json.loads(json.dumps(found)) == found
+    summary = task.pushed["summary"]
+    assert json.loads(json.dumps(summary)) == summary
+    assert summary["job_id"] == sim.job_id
+    assert (summary["job_ended"], summary["status"]) == (True, "succeeded")
+    assert summary["by_type"] == Counter(event["type"] for event in events)
+    assert summary["by_level"] == Counter(event["level"] for event in events)
+    assert summary["first_event"]["id"] == events[0]["id"]
+    assert summary["last_event"]["id"] == events[-1]["id"]
+    assert summary["metrics"]["step"] == 100
+    assert summary["newer_than_found"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"types": ["message"]}, lambda events: [e for e in events if e["type"] == "message"]),
+        ({"types": ["metrics"]}, lambda events: [e for e in events if e["type"] == "metrics"]),
+        ({"levels": ["error", "warn"]}, lambda events: []),
+        ({"levels": ["info"], "max_events": 3}, lambda events: events[-3:]),
+        ({"max_events": 5}, lambda events: events[-5:]),
+        (
+            {"types": ["message"], "max_events": 2},
+            lambda events: [e for e in events if e["type"] == "message"][-2:],
+        ),
+        ({"newer_than": "EVENT"}, lambda events: events[41:]),
+        (
+            {"newer_than": "EVENT", "types": ["message"]},
+            lambda events: [e for e in events[41:] if e["type"] == "message"],
+        ),
+        ({"newer_than": "LAST"}, lambda events: []),
+        ({"newer_than": "ftevent-gone"}, lambda events: events),
+        ({"newer_than": "None"}, lambda events: events),
+        ({"newer_than": ""}, lambda events: events),
+        ({"newer_than": None}, lambda events: events),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_filters_keep_what_they_say(
+    options: dict[str, Any], wanted: Any, order: str, simulated: Any, connect: Any, collect: Any, task: Any
+) -> None:
+    sim = simulated(ended=True, order=order)
+    connect(sim)
+    events = sim.list_events(sim.job_id)
+    given = {"EVENT": events[40]["id"], "LAST": events[-1]["id"]}
+    options = {
+        name: given.get(value, value) if isinstance(value, str) else value for name, value in options.items()
+    }
+    assert collect(sim.job_id, **options) == wanted(events)
+    known = options.get("newer_than") in (None, "", "None")
+    expected = None if known else options["newer_than"] != "ftevent-gone"
+    assert task.pushed["summary"]["newer_than_found"] is expected
+
+
+def test_a_newer_than_that_is_gone_is_said_in_the_log(
+    simulated: Any, connect: Any, collect: Any, logs: Any
+) -> None:
+    sim = simulated(ended=True)
+    connect(sim)
+    collect(sim.job_id, newer_than="ftevent-gone")
+    assert "ftevent-gone" in logs.text
+
+
+def test_more_than_max_bytes_is_an_error_that_names_the_size_and_the_ways_out(
+    simulated: Any, connect: Any, collect: Any, task: Any
+) -> None:
+    sim = simulated(ended=True)
+    connect(sim)
+    events = sim.list_events(sim.job_id)
+    size = len(json.dumps(events).encode())
+    assert collect(sim.job_id, max_bytes=size) == events
+    task.pushed.clear()
+    with pytest.raises(FineTuningError) as refused:
+        collect(sim.job_id, max_bytes=size - 1)
+    for said in (f"{size:,}", f"{size - 1:,}", "max_events", "newer_than", "types", "levels", "max_bytes"):
+        assert said in str(refused.value)
+    assert sim.job_id in str(refused.value)
+    assert task.pushed == {}
+
+
+def test_a_filter_brings_a_log_under_max_bytes(simulated: Any, connect: Any, collect: Any) -> None:
+    sim = simulated(ended=True)
+    connect(sim)
+    assert len(collect(sim.job_id, max_bytes=3000, types=["message"])) < 12
+
+
+class TestSettling:
+    """An ended job's last events may come a while after its end."""
+
+    def test_a_running_job_is_read_as_it_stands(
+        self, simulated: Any, connect: Any, collect: Any, clock: Any, task: Any
+    ) -> None:
+        sim = simulated()
+        connect(sim)
+        clock.sleep(100)
+        clock.naps.clear()
+        assert collect(sim.job_id) == sim.list_events(sim.job_id)
+        assert clock.naps == []
+        assert task.pushed["summary"]["job_ended"] is False
+
+    def test_a_job_that_ended_long_ago_is_not_waited_for(
+        self, simulated: Any, connect: Any, collect: Any, clock: Any
+    ) -> None:
+        sim = simulated(ended=True)
+        connect(sim)
+        collect(sim.job_id)
+        assert clock.naps == []
+
+    def test_a_job_with_the_vendors_last_message_is_not_waited_for(
+        self, simulated: Any, connect: Any, collect: Any, clock: Any
+    ) -> None:
+        sim = simulated()
+        connect(sim)
+        clock.sleep(301)
+        clock.naps.clear()
+        assert collect(sim.job_id)[-1]["message"] == "The job has successfully completed"
+        assert clock.naps == []
+
+    def test_a_job_that_has_just_ended_without_it_is_waited_for(
+        self, simulated: Any, connect: Any, collect: Any, clock: Any
+    ) -> None:
+        sim = simulated()
+        connect(sim)
+        clock.sleep(295)
+        clock.naps.clear()
+        assert sim.get_job(sim.job_id)["status"] == "succeeded"
+        found = collect(sim.job_id)
+        assert len(clock.naps) == 1
+        assert 110 <= clock.naps[0] <= 120
+        assert found == sim.list_events(sim.job_id)
+        assert found[-1]["message"] == "The job has successfully completed"
+
+    @pytest.mark.parametrize("ago", [0, 5, 60, 119, 120, 500])
+    def test_it_waits_for_the_rest_of_settle_by_the_servers_clock(
+        self, ago: int, simulated: Any, connect: Any, collect: Any, clock: Any
+    ) -> None:
+        sim = simulated([{"events": [{"message": "Some", "offset": 0}], "status_timeline": [(0, "running")]}])
+        connect(sim)
+        sim.set_status(sim.job_id, "failed", result={"finished_at": int(clock.now()) - ago})
+        collect(sim.job_id)
+        assert sum(clock.naps) == max(0, 120 - ago)
+
+    def test_without_finished_at_it_waits_from_the_first_sight_of_the_end(
+        self, simulated: Any, connect: Any, collect: Any, clock: Any
+    ) -> None:
+        sim = simulated([{"events": [{"message": "Some", "offset": 0}], "status_timeline": [(0, "cancelled")]}])
+        connect(sim)
+        assert sim.get_job(sim.job_id)["finished_at"] is None
+        collect(sim.job_id, settle=30)
+        assert clock.naps == [30]
+
+    def test_a_finished_at_in_the_future_does_not_make_it_wait_longer_than_settle(
+        self, simulated: Any, connect: Any, collect: Any, clock: Any
+    ) -> None:
+        sim = simulated([{"events": [{"message": "Some", "offset": 0}], "status_timeline": [(0, "running")]}])
+        connect(sim)
+        sim.set_status(sim.job_id, "failed", result={"finished_at": int(clock.now()) + 9000})
+        collect(sim.job_id)
+        assert clock.naps == [120]
+
+    def test_with_settle_0_nothing_is_waited_for(
+        self, simulated: Any, connect: Any, collect: Any, clock: Any
+    ) -> None:
+        sim = simulated([{"events": [{"message": "Some", "offset": 0}], "status_timeline": [(0, "failed")]}])
+        connect(sim)
+        assert len(collect(sim.job_id, settle=0)) == 1
+        assert clock.naps == []
+
+    @pytest.mark.parametrize(("left", "defers"), [(10, False), (11, True), (120, True)])
+    def test_more_than_ten_seconds_of_it_defer(
+        self, left: int, defers: bool, simulated: Any, connect: Any, collect: Any, clock: Any, task: Any
+    ) -> None:
+        sim = simulated([{"events": [{"message": "Some", "offset": 0}], "status_timeline": [(0, "running")]}])
+        connect(sim)
+        sim.set_status(sim.job_id, "failed", result={"finished_at": int(clock.now()) - 120 + left})
+        if not defers:
+            assert len(collect(sim.job_id, deferrable=True)) == 1
+            assert clock.naps == [left]
+            return
+        with pytest.raises(TaskDeferred) as deferred:
+            collect(sim.job_id, deferrable=True)
+        assert clock.naps == []
+        sim.add_event(sim.job_id, {"message": "A late one"})
+        resumed = FineTuningEventsOperator(task_id="collect", job_id=sim.job_id, deferrable=True)
+        found = resumed.resume_execution(deferred.value.method_name, {"event": None}, {"ti": task})
+        assert found == sim.list_events(sim.job_id)
+        assert task.pushed["summary"]["events"] == 2
+
+
+def test_a_server_without_a_job_route_still_gives_its_events(
+    simulated: Any, connect: Any, collect: Any, task: Any
+) -> None:
+    sim = simulated(ended=True, job_route=False)
+    connect(sim)
+    assert collect(sim.job_id) == sim.list_events(sim.job_id)
+    assert (task.pushed["summary"]["job_ended"], task.pushed["summary"]["status"]) == (None, None)
+
+
+def test_an_unknown_job_is_an_error_and_pushes_nothing(
+    simulated: Any, connect: Any, collect: Any, task: Any
+) -> None:
+    connect(simulated())
+    with pytest.raises(FineTuningJobNotFound, match="ftjob-none"):
+        collect("ftjob-none")
+    assert task.pushed == {}
+
+
+def test_a_server_that_is_away_is_an_error_after_its_retries(
+    simulated: Any, connect: Any, collect: Any, task: Any
+) -> None:
+    sim = simulated()
+    connect(sim, max_retries=2)
+    sim.stop()
+    with pytest.raises(FineTuningApiError, match="after 3 tries"):
+        collect("ftjob-1")
+    assert task.pushed == {}
+
+
+def test_events_without_ids_are_all_kept(
+    odd_server: Any, answer_bytes: Any, connect: Any, collect: Any, task: Any
+) -> None:
+    same = {"created_at": 5, "level": "info", "message": "Working"}
+    events = [{"created_at": 9, "message": "End"}, same, dict(same), {"created_at": 4, "id": None}]
+
+    def answer(asked: Any) -> bytes:
+        if asked.target.partition("?")[0].endswith("/events"):
+            return answer_bytes({"data": events})
+        return answer_bytes({"id": "ftjob-1", "status": "running"})
+
+    connect(odd_server(answer).url)
+    assert collect("ftjob-1") == events[::-1]
+    assert task.pushed["summary"]["last_event"]["id"]
