@@ -212,6 +212,7 @@ class JobWatch:
         self._not_found_since = 0.0
         self._patience = Patience(interval=interval, max_failures=max_failures)
         self._pauses = 0
+        self._job_next = False
         self._warned: set[str] = set()
 
     @property
@@ -252,12 +253,15 @@ class JobWatch:
             elif any(event is announced for event in look.events):
                 self._unconfirmed, self._unconfirmed_tries = announced, 0
             self._leave_out_told(look)
+        self._job_next = events.route is _Route.PAUSE
         if events.route not in (_Route.PAUSE, _Route.DENIED) and self._job_is_due(now, events, look):
             job = yield from self._read_job(look, now)
         self._decide(look, events, job, now=now, server_now=server_now)
         return look
 
     def _events_are_due(self, now: float, events_every: float) -> bool:
+        if self._job_next and not self._job_missing:
+            return False  # the last poll ended at the events with a 429: this one goes to the job
         if self._events_missing:
             return self._is_due(self._events_asked_at, now)
         if not self.job_seen or not events_every:
@@ -373,7 +377,8 @@ class JobWatch:
         if events.route is _Route.PAUSE or job.route is _Route.PAUSE:
             self._pause(look, events if events.route is _Route.PAUSE else job)
             return
-        self._pauses = 0
+        if events.route is not _Route.NOT_ASKED:
+            self._pauses = 0
         if job.is_404 and self.job_seen:
             self._count_404(look, job, now)
             return

@@ -15,6 +15,7 @@ from airflow_ft_events.events import (
     Order,
     epoch_seconds,
     identify,
+    ids_of,
     order_of,
     server_id,
 )
@@ -272,7 +273,7 @@ class EventFeed:
     ) -> list[dict[str, Any]]:
         """Those of a page that are newer than the mark, or came late among the events that it knows."""
         assert self._mark is not None
-        known = [event.id in self._known for event in identify(raws, order=self.order)]
+        known = [given in self._known for given in ids_of(raws, order=self.order)]
         if self._mark.hashes and not any(known):
             # a server that makes ids up on each read: events are known by what they say
             known = [_said(raw) in self._mark.hashes for raw in raws]

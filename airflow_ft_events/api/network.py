@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -65,17 +66,23 @@ def network_of(settings: Settings) -> Network:
             f"Connection {settings.conn_id!r}: the CA bundle that {origin} names is not there: {found}",
             conn_id=settings.conn_id,
         )
-    network = Network(proxy=proxy, ca=found or certifi.where())
-    if found:
-        try:
-            tls_context(network)
-        except OSError as fault:
-            raise FineTuningInputError(
-                f"Connection {settings.conn_id!r}: the CA bundle that {origin} names cannot be used: {found} "
-                f"({fault.strerror or type(fault).__name__}).",
-                conn_id=settings.conn_id,
-            ) from None
-    return network
+    if found and (problem := _bundle_problem(found, Path(found).stat().st_mtime_ns)):
+        raise FineTuningInputError(
+            f"Connection {settings.conn_id!r}: the CA bundle that {origin} names cannot be used: {found} "
+            f"({problem}).",
+            conn_id=settings.conn_id,
+        )
+    return Network(proxy=proxy, ca=found or certifi.where())
+
+
+@lru_cache(maxsize=32)
+def _bundle_problem(path: str, changed: int) -> str | None:
+    """Say why a CA bundle cannot be used; reading a big one takes long, so once for each change."""
+    try:
+        tls_context(Network(ca=path))
+    except OSError as fault:
+        return fault.strerror or type(fault).__name__
+    return None
 
 
 def _proxy_problem(proxy: str) -> str | None:

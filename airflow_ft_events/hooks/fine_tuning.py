@@ -122,7 +122,7 @@ class FineTuningHook(BaseHook):
         )
 
     def _forget_connection(self) -> None:
-        self._settings = None
+        self._settings = self._network = None
         if self._transport is not None:
             self._transport.close()
             self._transport = None

@@ -78,13 +78,13 @@ def test_data_from_another_version_still_becomes_an_error_with_its_text(given: d
 
 
 def test_no_error_of_the_api_is_one_that_airflow_would_skip() -> None:
-    from airflow.exceptions import AirflowException
+    from airflow.providers.common.compat.sdk import AirflowException
 
     assert not [kind for kind in (*PLAIN, *OF_THE_API) if issubclass(kind, AirflowException)]
 
 
 def test_the_ends_of_a_job_are_failures_that_airflow_does_not_retry() -> None:
-    from airflow.exceptions import AirflowFailException
+    from airflow.providers.common.compat.sdk import AirflowFailException
 
     from airflow_ft_events.exceptions import FineTuningJobCancelled, FineTuningJobFailed
 

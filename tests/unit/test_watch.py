@@ -23,6 +23,7 @@ from airflow_ft_events.jobs import JobOutcome
 from airflow_ft_events.watch import JobWatch, Look
 
 START = 1_800_000_000.0
+HOUR = 3_600.0
 DAY = 86_400.0
 JOB = "ftjob-1"
 SUCCESS = "The job has successfully completed"
@@ -508,7 +509,17 @@ SEQUENCES: dict[str, Sequence] = {
             events_say=between(300, DAY, refused(429)),
         ),
         ends=(DAY, DAY + 900),
-        requests=170,
+        requests=300,
+        restarts=False,
+    ),
+    "a-429-on-the-events-for-ever": Sequence(
+        lambda: World(
+            [at(HOUR, SUCCESS)],
+            [(0, "running"), (HOUR, "succeeded")],
+            events_say=between(300, 30 * DAY, refused(429)),
+        ),
+        ends=(HOUR, HOUR + 900),
+        requests=60,
         restarts=False,
     ),
     "a-job-unknown-from-the-start": Sequence(
@@ -828,6 +839,50 @@ def test_the_unknown_state_is_never_called_a_failed_job(kit: Any) -> None:
     assert "job failed" not in str(wait.error)
     assert "nothing was done to it" in str(wait.error)
     assert wait.polls >= 5
+
+
+@pytest.mark.parametrize(
+    ("interval", "ended_at"),
+    [
+        pytest.param(1.0, 720, id="two-minutes-however-many-answers"),
+        pytest.param(60.0, 720, id="three-answers-in-two-minutes"),
+        pytest.param(300.0, 1200, id="three-answers-however-long-that-takes"),
+    ],
+)
+def test_a_job_is_gone_after_three_404s_in_a_row_over_two_minutes(
+    kit: Any, interval: float, ended_at: float
+) -> None:
+    gone = between(600, math.inf, refused(404))
+    wait = drive(kit, World(events_say=gone, job_says=gone), interval=interval)
+    assert isinstance(wait.error, FineTuningJobNotFound)
+    assert wait.ended_at == ended_at
+
+
+@pytest.mark.parametrize(
+    ("interval", "polls"), [(1.0, 10), (600.0, 5)], ids=["at-least-900-s", "at-least-5-polls"]
+)
+def test_a_state_is_unknown_after_five_failed_polls_and_fifteen_minutes(
+    kit: Any, interval: float, polls: int
+) -> None:
+    wait = drive(kit, World(events_say=always(DOWN), job_says=always(DOWN)), interval=interval)
+    assert isinstance(wait.error, FineTuningApiError)
+    assert wait.ended_at >= 900
+    assert wait.polls == polls
+
+
+@pytest.mark.parametrize("log", [[], [at(600, SUCCESS)]], ids=["silence", "a-success-that-nothing-confirms"])
+def test_events_alone_do_not_hide_that_the_job_cannot_be_asked(kit: Any, log: list[Any]) -> None:
+    wait = drive(kit, World(log, job_says=always(refused(502))), until=DAY)
+    assert wait.outcome is None
+    assert isinstance(wait.error, FineTuningApiError)
+    assert "unknown" in str(wait.error)
+
+
+def test_a_job_route_in_trouble_does_not_end_a_wait_whose_events_flow(kit: Any) -> None:
+    world = World(every(50, "Alive", until=DAY), job_says=always(refused(502)))
+    wait = drive(kit, world, until=7_200)
+    assert wait.error is None
+    assert wait.ended_at == 7_200
 
 
 def test_the_end_of_an_outage_is_told_once(kit: Any) -> None:
