@@ -38,7 +38,7 @@ GONE_AFTER = 120.0
 LONGEST_GAP = 600.0
 UNKNOWN_AFTER = 900.0
 PAGES_A_POLL = 10
-SMALLEST_PAGE = 20
+SMALLEST_PAGE = 10
 
 
 class _Route(Enum):
@@ -200,7 +200,7 @@ class JobWatch:
         if self._told:
             self._mark = None
         self._evidence = Evidence(vendor=settings.vendor)
-        self._ask_for = settings.page_size
+        self._ask_for = settings.page_size if self._mark is None else SMALLEST_PAGE
         self._answered_before = job_seen
         self._job_asked_at: float | None = None
         self._job_missing = False
@@ -294,7 +294,7 @@ class JobWatch:
         feed = EventFeed(
             settings=self.settings,
             job_id=self.job_id,
-            page_size=self._ask_for,
+            first_page_size=self._ask_for,
             mark=self._mark,
             depth=1 if first else PAGES_A_POLL,
         )
@@ -313,7 +313,7 @@ class JobWatch:
             except FineTuningApiError:
                 return _answered(request, reply, self.settings, now=now), None
         found = feed.collected_events()
-        self._mark = feed.mark()
+        self._mark = feed.mark(found)
         look.more_before = feed.cut
         if first and len(found) > self.settings.page_size:
             # an oldest-first server had to be read to its end

@@ -120,6 +120,7 @@ def _ours(base_url: str, count: int, interval: float, *, log_events: str, shared
             poll_interval=interval,
             log_events=log_events,  # type: ignore[arg-type]
             job_seen=True,
+            newer_than=f"ftevent-ftjob-{number}-{int(time.time())}",
         )
         async for _ in trigger.run():
             pass
@@ -140,7 +141,7 @@ def _bare(base_url: str, count: int, interval: float) -> Cost:
 
             async def one(number: int) -> None:
                 await asyncio.sleep(interval * number / count)
-                url = f"{base_url}/fine_tuning/jobs/ftjob-{number}/events?limit=20"
+                url = f"{base_url}/fine_tuning/jobs/ftjob-{number}/events?limit=10"
                 while True:
                     async with session.get(url, headers=headers) as answer:
                         await answer.read()

@@ -83,6 +83,8 @@ class EventFeed:
     :param settings: the connection.
     :param job_id: a checked job id.
     :param page_size: events to ask for at a time; default the connection's.
+    :param first_page_size: events to ask for the first time, where few new ones are expected; default as
+        ``page_size``.
     :param mark: where an earlier reading stopped: only what is newer is read. Default None: the whole log.
     :param after: a raw cursor to start at, as the server understands it; not together with ``mark``.
     :param depth: pages to walk back at most on a newest-first server; default None, all.
@@ -94,6 +96,7 @@ class EventFeed:
         settings: Settings,
         job_id: str,
         page_size: int | None = None,
+        first_page_size: int | None = None,
         mark: Mark | None = None,
         after: str | None = None,
         depth: int | None = None,
@@ -103,6 +106,7 @@ class EventFeed:
         self._path = f"{self._vendor.jobs_path}/{quoted(job_id)}/events"
         self._job_id = job_id
         self._page_size = page_size or settings.page_size
+        self._first_page_size = first_page_size or self._page_size
         self._mark = mark if mark and mark.ids else None
         self._known = frozenset(self._mark.ids) if self._mark else frozenset()
         self._depth = depth
@@ -146,7 +150,7 @@ class EventFeed:
             return None
         params: dict[str, str] = {}
         if self._vendor.pages:
-            params["limit"] = str(self._page_size)
+            params["limit"] = str(self._page_size if self._page_count else self._first_page_size)
             if self._cursor is not None:
                 params["after"] = self._cursor
         return ApiRequest(
@@ -203,11 +207,17 @@ class EventFeed:
         """:returns: the same, typed."""
         return identify(self.collected(), order=Order.OLDEST_FIRST)
 
-    def mark(self) -> Mark | None:
-        """:returns: where this walk stopped, for the next one; None where the log is empty so far."""
-        if self._mark is None and not any(self._pages):
+    def mark(self, collected: Sequence[Event] | None = None) -> Mark | None:
+        """
+        Tell where this walk stopped, for the next one.
+
+        :param collected: what :meth:`collected_events` gave, where it is at hand.
+        :returns: the mark; None where the log is empty so far.
+        """
+        collected = self.collected_events() if collected is None else collected
+        if self._mark is None and not collected:
             return None
-        return (self._mark or Mark()).moved(self.collected_events(), order=self._order)
+        return (self._mark or Mark()).moved(collected, order=self._order)
 
     def _cursor_refused(self, request: ApiRequest, answer: ApiAnswer) -> EventPage:
         """Ask again without the cursor: that tells whether the cursor was refused, or the job."""
@@ -250,17 +260,22 @@ class EventFeed:
         raws = page.get("data")
         if not isinstance(raws, list):
             raise unreadable(request, answer, self._settings, "has no list named 'data'")
-        if not all(isinstance(raw, dict) for raw in raws):
+        if raws and set(map(type, raws)) != {dict}:
             raise unreadable(request, answer, self._settings, "holds events that are no objects")
         has_more = page.get("has_more")
         return raws, has_more if isinstance(has_more, bool) else None
 
     def _unseen(self, raws: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Those of a page that this walk has not seen; without ids nothing can be told, so all are kept."""
-        unseen: list[dict[str, Any]] = []
         seen = self._seen
-        for raw in raws:
-            given = raw.get("id")
+        given_ids = [raw.get("id") for raw in raws]
+        if set(map(type, given_ids)) == {str}:
+            fresh: set[Any] = set(given_ids)
+            if len(fresh) == len(raws) and fresh.isdisjoint(seen):
+                seen |= fresh
+                return raws
+        unseen: list[dict[str, Any]] = []
+        for raw, given in zip(raws, given_ids, strict=True):
             if isinstance(given, str) and given:
                 if given in seen:
                     continue
@@ -286,8 +301,8 @@ class EventFeed:
         else:
             self._pages.clear()  # what was read on the way to the mark is older
             span = range(known_at[0] + 1, len(raws))
-        fresh = {id(raw) for raw in unseen}
-        return [raws[at] for at in span if not known[at] and id(raws[at]) in fresh]
+        fresh = {id(raw) for raw in unseen} if unseen is not raws else None
+        return [raws[at] for at in span if not known[at] and (fresh is None or id(raws[at]) in fresh)]
 
     def _must_jump(self) -> bool:
         """Whether the first page showed the log's old end, so that the mark is far ahead."""

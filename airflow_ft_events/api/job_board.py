@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_ft_events.api.calls import jobs_request, read_jobs
@@ -14,85 +15,129 @@ from airflow_ft_events.clock import clock
 
 ENOUGH_WAITS = 10
 """Waits on one connection from which on shared looks pay."""
-LOOK_AGAIN_AFTER = 0.85
-"""Share of an interval after which the list is read again."""
-FRESH_FOR = 0.25
-"""Share of an interval for which a look is fresh: waits go at a jittered pace and come a little apart."""
 OFF_FOR = 600.0
 """Seconds for which a server whose job list cannot be used is asked job by job."""
+FORGOTTEN_AFTER = 900.0
+"""Seconds after which a job that nobody has asked for is not looked for any more."""
 PAGE = 100
 BARREN_PAGES = 2
 """Pages in a row without a wanted job after which the rest are asked for singly."""
+
+
+@dataclass(eq=False, slots=True)
+class _Asker:
+    """Somebody who waits for news of a job."""
+
+    job_id: str
+    told: object
+    until: float
+    released: asyncio.Future[None]
 
 
 class JobBoard:
     """
     Answers "how is job X?" for many waits from shared looks at the job list.
 
-    A wait does not see it: it has a transport's face. Only jobs that go on are answered from the list; one
-    that
-    has ended, or that the list does not show, is asked for itself.
+    A wait does not see it: it has a transport's face, and answers when the job's state has changed or the
+    asker's patience ends. Only jobs that go on are answered from the list; one that has ended, or that the
+    list does not show, is asked for itself.
 
     :param send: carries a request.
+    :param pause_left: tells for how many seconds the server wants to be left alone.
     """
 
-    def __init__(self, send: Callable[[ApiRequest], Awaitable[Reply]]) -> None:
+    def __init__(
+        self, send: Callable[[ApiRequest], Awaitable[Reply]], *, pause_left: Callable[[], float]
+    ) -> None:
         self.period = 0.0
         """Seconds between two polls of the most frequent wait."""
         self.waits = 0
         """How many waits use the connection."""
         self.settings: Settings | None = None
         self._send = send
+        self._pause_left = pause_left
+        self._askers: set[_Asker] = set()
         self._wanted: dict[str, float] = {}
+        self._told: dict[str, object] = {}
         self._jobs: dict[str, dict[str, Any]] = {}
-        self._absent: set[str] = set()
         self._headers: Mapping[str, str] = {}
         self._looked_at = float("-inf")
         self._off_until = float("-inf")
-        self._look: asyncio.Task[Reply | None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def in_use(self) -> bool:
         """Whether looks are shared now."""
         return self.waits >= ENOUGH_WAITS and self.period > 0 and clock().now() >= self._off_until
 
-    async def send(self, request: ApiRequest) -> Reply:
+    async def send(self, request: ApiRequest, *, patience: float = 0.0) -> Reply:
         """
         Carry a request, or answer it from a shared look.
 
         :param request: it.
+        :param patience: seconds for which the answer may be held back while the job's state does not change;
+            default 0.
         """
-        if not request.asks_state or request.job_id is None or self.settings is None or not self.in_use:
+        job_id = request.job_id
+        if not request.asks_state or job_id is None or not self.in_use:
             return await self._send(request)
-        self._wanted[request.job_id] = clock().now()
-        fresh = clock().now() - self._looked_at <= FRESH_FOR * self.period
-        if not fresh or (request.job_id not in self._jobs and request.job_id not in self._absent):
-            refused = await self._next_look()
-            if refused is not None:
-                return refused
-        job = self._jobs.get(request.job_id)
-        if job is None or self.settings.vendor.state_of(job.get("status")).outcome:
+        now = clock().now()
+        self._wanted[job_id] = now
+        asker = _Asker(job_id, self._told.get(job_id), now + patience, asyncio.Future())
+        if now - self._looked_at > self.period or not self._has_news(asker):
+            await self._look_for(asker)
+        job = self._jobs.get(job_id)
+        if clock().now() < self._off_until:
+            # all who waited come at once: let them ask for themselves one by one
+            await clock().asleep(self.period * clock().luck())
+        if job is None or self._has_ended(job):
             return await self._send(request)
+        self._told[job_id] = _state(job)
         return ApiAnswer(200, self._headers, b"", parsed=job)
 
-    async def _next_look(self) -> Reply | None:
-        """Wait for the next look; one task takes it for all."""
-        if self._look is None or self._look.done():
-            self._look = asyncio.get_running_loop().create_task(self._take_look())
-        return await asyncio.shield(self._look)
+    async def _look_for(self, asker: _Asker) -> None:
+        self._askers.add(asker)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look_on())
+        try:
+            await asker.released
+        finally:
+            self._askers.discard(asker)
 
-    async def _take_look(self) -> Reply | None:
+    async def _look_on(self) -> None:
+        """Look at the list once an interval for as long as anybody waits for news."""
+        while self._askers:
+            gap = max(self._looked_at + self.period - clock().now(), self._pause_left())
+            if gap > 0:
+                await clock().asleep(gap)
+            looked = await self._look()
+            now = clock().now()
+            for asker in tuple(self._askers):
+                if not self.in_use or (
+                    looked and (self._has_news(asker) or asker.until <= now + self.period)
+                ):
+                    if not asker.released.done():
+                        asker.released.set_result(None)
+                    self._askers.discard(asker)
+
+    def _has_news(self, asker: _Asker) -> bool:
+        job = self._jobs.get(asker.job_id)
+        return job is None or _state(job) != asker.told
+
+    def _has_ended(self, job: Mapping[str, Any]) -> bool:
+        assert self.settings is not None
+        return self.settings.vendor.state_of(job.get("status")).outcome is not None
+
+    async def _look(self) -> bool:
         """
         Read as many pages of the job list as pay.
 
-        :returns: None, or the 429 that all who wait for this look must see.
+        :returns: whether there was a look; False where the server asks for a pause.
         """
-        due = self._looked_at + LOOK_AGAIN_AFTER * self.period
-        if due > clock().now():
-            await clock().asleep(due - clock().now())
         settings, now = self.settings, clock().now()
         assert settings is not None
-        self._wanted = {job_id: at for job_id, at in self._wanted.items() if now - at <= 2 * self.period}
+        self._wanted = {job_id: at for job_id, at in self._wanted.items() if now - at <= FORGOTTEN_AFTER}
+        self._told = {job_id: told for job_id, told in self._told.items() if job_id in self._wanted}
         missing, jobs = set(self._wanted), {}
         after: str | None = None
         barren = 0
@@ -100,12 +145,12 @@ class JobBoard:
             request = jobs_request(settings, limit=PAGE, after=after)
             reply = await self._send(request)
             if isinstance(reply, ApiAnswer) and reply.status == 429:
-                return reply
+                return False
             try:
                 page, has_more = read_jobs(request, reply, settings)
             except FineTuningError:
                 self._off_until, self._jobs = now + OFF_FOR, {}
-                return None
+                return True
             found = {str(job.get("id")): job for job in page}
             barren = 0 if missing & found.keys() else barren + 1
             missing -= found.keys()
@@ -116,10 +161,14 @@ class JobBoard:
             if has_more is False or last is None or last == after:
                 break
             after = last
-        self._jobs, self._absent, self._looked_at = jobs, missing, now
-        return None
+        self._jobs, self._looked_at = jobs, now
+        return True
 
     def close(self) -> None:
         """Stop looking."""
-        if self._look is not None:
-            self._look.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+
+def _state(job: Mapping[str, Any]) -> object:
+    return job.get("status")

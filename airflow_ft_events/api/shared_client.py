@@ -36,7 +36,7 @@ class SharedClient:
         self._transport: AsyncTransport | None = None
         self._not_before = 0.0
         self._intervals: Counter[float] = Counter()
-        self.board = JobBoard(self._send)
+        self.board = JobBoard(self._send, pause_left=self.pause_left)
 
     @property
     def settings(self) -> Settings:
@@ -105,13 +105,14 @@ class SharedClient:
         """:returns: seconds for which the server wants to be left alone by this connection; 0 for none."""
         return max(0.0, self._not_before - clock().now())
 
-    async def send(self, request: ApiRequest) -> Reply:
+    async def send(self, request: ApiRequest, *, patience: float = 0.0) -> Reply:
         """
         Carry one request, or answer it from a look that many waits share.
 
         :param request: it.
+        :param patience: seconds for which the answer may be held back while nothing changes; default 0.
         """
-        return await self.board.send(request)
+        return await self.board.send(request, patience=patience)
 
     async def send_alone(self, request: ApiRequest) -> Reply:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -27,6 +28,8 @@ JITTER = 0.1
 """Share of a gap by which it is made shorter or longer, so that waits do not fall into step."""
 EVENTS_EVERY = 60.0
 """Seconds between two readings of a job's events where many waits share their looks at the jobs."""
+LONGEST_PATIENCE = 300.0
+"""Seconds for which a wait without events to read hears nothing of a job that does not change."""
 
 
 class FineTuningEventsTrigger(BaseTrigger):
@@ -159,8 +162,11 @@ class FineTuningEventsTrigger(BaseTrigger):
         """Look once; a wait's last look is its own and not one that others share."""
         watch.use(client.settings)
         events_every = math.inf if self.log_events == "none" else EVENTS_EVERY if client.board.in_use else 0.0
-        poll = watch.poll(now=clock().now(), events_every=events_every)
-        return await aconverse(poll, client.send_alone if alone else client.send)
+        now = clock().now()
+        left = self.end_time - now if self.end_time is not None else math.inf
+        patience = max(0.0, min(events_every, LONGEST_PATIENCE, left))
+        send = client.send_alone if alone else partial(client.send, patience=patience)
+        return await aconverse(watch.poll(now=now, events_every=events_every), send)
 
     def _new_watch(self, settings: Settings) -> JobWatch:
         self.log.info(

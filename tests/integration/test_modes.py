@@ -80,7 +80,7 @@ def test_a_trigger_that_is_restarted_in_the_middle_ends_the_same(
             waiting = reloaded(waiting)
             run = asyncio.ensure_future(payload_of(waiting))
             before = sim.count(route="events")
-            while sim.count(route="events") < before + polls and not run.done():
+            while sim.count(route="events") < before + polls and not run.done():  # noqa: ASYNC110
                 await asyncio.sleep(0)
             run.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -137,9 +137,7 @@ def test_the_deadline_ends_a_wait_and_says_what_was_known(
 class TestRunNeverRaises:
     """Whatever breaks, run() ends with one event that says what it was."""
 
-    def test_when_the_server_is_gone(
-        self, simulated: Any, connect: Any, clock: Any, payload_of: Any
-    ) -> None:
+    def test_when_the_server_is_gone(self, simulated: Any, connect: Any, clock: Any, payload_of: Any) -> None:
         sim = simulated()
         connect(sim)
         clock.at(60, sim.stop)
@@ -297,7 +295,7 @@ def test_a_trigger_that_is_cancelled_closes_its_session(
 
     async def begin_and_cancel() -> None:
         run = asyncio.ensure_future(payload_of(FineTuningEventsTrigger(job_id=sim.job_id)))
-        while not sim.requests:
+        while not sim.requests:  # noqa: ASYNC110
             await asyncio.sleep(0)
         run.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -182,6 +182,16 @@ class TestPrivateCa:
         assert "authorization" not in asked.headers
         assert asked.headers["proxy-authorization"].startswith("Basic ")
 
+    def test_is_trusted_by_the_button_once_the_connection_was_corrected(
+        self, simulated: Any, tls_front: Any, connect: Any, private_ca: Any
+    ) -> None:
+        url = tls_front(simulated().base_url)
+        hook = FineTuningHook()
+        connect(url)
+        assert not hook.test_connection()[0]
+        connect(url, verify=str(private_ca.bundle))
+        assert hook.test_connection()[0]
+
     @pytest.mark.parametrize("through", ["verify", "REQUESTS_CA_BUNDLE"])
     def test_that_is_not_there_is_named(
         self, through: str, connect: Any, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -26,7 +26,7 @@ def many_events() -> list[dict[str, Any]]:
             "id": f"ftevent-{number:05d}",
             "created_at": 1_700_000_000 + number // 3,
             "level": "info",
-            "message": f"Event {number} – \u00e9\u4e2d",
+            "message": f"Event {number} \u00e9\u4e2d",
             **kinds[number % 3],
         }
         for number in range(EVENTS)

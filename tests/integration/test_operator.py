@@ -13,6 +13,11 @@ from airflow_ft_events.exceptions import FineTuningApiError, FineTuningError, Fi
 from airflow_ft_events.operators.fine_tuning import FineTuningEventsOperator
 
 
+def one_event(status: str) -> dict[str, Any]:
+    """A job with one event that says nothing of its end."""
+    return {"events": [{"message": "Some", "offset": 0}], "status_timeline": [(0, status)]}
+
+
 @pytest.fixture
 def collect(task: Any, clock: Any) -> Any:
     """Run the operator; what it pushed beside its return value is in ``task.pushed``."""
@@ -170,7 +175,7 @@ class TestSettling:
     def test_it_waits_for_the_rest_of_settle_by_the_servers_clock(
         self, ago: int, simulated: Any, connect: Any, collect: Any, clock: Any
     ) -> None:
-        sim = simulated([{"events": [{"message": "Some", "offset": 0}], "status_timeline": [(0, "running")]}])
+        sim = simulated([one_event("running")])
         connect(sim)
         sim.set_status(sim.job_id, "failed", result={"finished_at": int(clock.now()) - ago})
         collect(sim.job_id)
@@ -179,7 +184,7 @@ class TestSettling:
     def test_without_finished_at_it_waits_from_the_first_sight_of_the_end(
         self, simulated: Any, connect: Any, collect: Any, clock: Any
     ) -> None:
-        sim = simulated([{"events": [{"message": "Some", "offset": 0}], "status_timeline": [(0, "cancelled")]}])
+        sim = simulated([one_event("cancelled")])
         connect(sim)
         assert sim.get_job(sim.job_id)["finished_at"] is None
         collect(sim.job_id, settle=30)
@@ -188,7 +193,7 @@ class TestSettling:
     def test_a_finished_at_in_the_future_does_not_make_it_wait_longer_than_settle(
         self, simulated: Any, connect: Any, collect: Any, clock: Any
     ) -> None:
-        sim = simulated([{"events": [{"message": "Some", "offset": 0}], "status_timeline": [(0, "running")]}])
+        sim = simulated([one_event("running")])
         connect(sim)
         sim.set_status(sim.job_id, "failed", result={"finished_at": int(clock.now()) + 9000})
         collect(sim.job_id)
@@ -197,7 +202,7 @@ class TestSettling:
     def test_with_settle_0_nothing_is_waited_for(
         self, simulated: Any, connect: Any, collect: Any, clock: Any
     ) -> None:
-        sim = simulated([{"events": [{"message": "Some", "offset": 0}], "status_timeline": [(0, "failed")]}])
+        sim = simulated([one_event("failed")])
         connect(sim)
         assert len(collect(sim.job_id, settle=0)) == 1
         assert clock.naps == []
@@ -206,7 +211,7 @@ class TestSettling:
     def test_more_than_ten_seconds_of_it_defer(
         self, left: int, defers: bool, simulated: Any, connect: Any, collect: Any, clock: Any, task: Any
     ) -> None:
-        sim = simulated([{"events": [{"message": "Some", "offset": 0}], "status_timeline": [(0, "running")]}])
+        sim = simulated([one_event("running")])
         connect(sim)
         sim.set_status(sim.job_id, "failed", result={"finished_at": int(clock.now()) - 120 + left})
         if not defers:

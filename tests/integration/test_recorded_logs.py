@@ -92,7 +92,7 @@ def test_a_log_of_a_running_job_does_not_end_within_a_day(
     job_id = sim.add_job(log=path)
     connect(sim)
     with pytest.raises(AirflowSensorTimeout, match=job_id):
-        follow(mode, job_id, timeout=DAY, poke_interval=1200)
+        follow(mode, job_id, timeout=DAY, poke_interval=2400)
     assert clock.passed >= DAY
 
 
@@ -104,7 +104,7 @@ def test_a_failure_without_an_event_cannot_be_seen_without_a_job_route(
     job_id = sim.add_job(log=shared_dir / "event_logs" / f"{SILENT}.json")
     connect(sim)
     with pytest.raises(AirflowSensorTimeout, match=job_id):
-        follow(mode, job_id, timeout=DAY, poke_interval=1200)
+        follow(mode, job_id, timeout=DAY, poke_interval=2400)
     assert clock.passed >= DAY
 
 

@@ -84,7 +84,7 @@ def test_the_task_ends_as_the_table_says(
     connect(sim)
     job_id = sim.job_id
     HAPPENINGS[what](sim, clock)
-    assert end_of(follow, mode, job_id, timeout=7200, **FLAGS[flag]) == end
+    assert end_of(follow, mode, job_id, timeout=7200, poke_interval=240, **FLAGS[flag]) == end
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_reschedule_ends_alike_but_for_a_fault_which_only_the_timeout_ends(
     connect(sim)
     job_id = sim.job_id
     HAPPENINGS[what](sim, clock)
-    assert end_of(follow, "reschedule", job_id, timeout=7200) == end
+    assert end_of(follow, "reschedule", job_id, timeout=7200, poke_interval=600) == end
 
 
 @pytest.mark.parametrize("outcome", ["failed", "cancelled"])
@@ -128,7 +128,8 @@ def test_raise_on_failure_false_covers_no_fault(
     sim = simulated([RUNNING])
     connect(sim)
     HAPPENINGS[what](sim, clock)
-    assert end_of(follow, mode, sim.job_id, timeout=7200, raise_on_failure=False) == ENDS[what][0]
+    end = end_of(follow, mode, sim.job_id, timeout=7200, poke_interval=240, raise_on_failure=False)
+    assert end == ENDS[what][0]
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
