@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,17 @@ def one_line(text: object, *, limit: int = 500) -> str:
     """
     line = _CONTROL.sub(" ", str(text)).strip()
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def level_of(word: object) -> str:
+    """
+    Read a level as servers write it.
+
+    :param word: ``info``, ``warn``, ``warning``, …
+    :returns: ``info``, ``warn``, ``error``, or the server's own word in lower case; "" for none.
+    """
+    level = str(word or "").strip().lower()
+    return _LEVELS.get(level, level)
 
 
 def epoch_seconds(value: object) -> float | None:
@@ -100,6 +112,20 @@ def flat_numbers(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield f"{prefix}{name}", value
 
 
+def json_safe(value: Any) -> Any:
+    """
+    Make a value fit for XCom: databases refuse NaN and Infinity in JSON, and some servers send them.
+
+    :param value: what was read from JSON.
+    :returns: the same, with None for every number that is not finite.
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: json_safe(inner) for name, inner in value.items()}
+    return [json_safe(inner) for inner in value] if isinstance(value, list) else value
+
+
 def server_id(raw: Mapping[str, Any]) -> str | None:
     """
     Read the id that the server gave an event.
@@ -138,8 +164,7 @@ class Event:
     @property
     def level(self) -> str:
         """``info``, ``warn``, ``error``, or the server's own word in lower case; "" for none."""
-        level = str(self.raw.get("level") or "").strip().lower()
-        return _LEVELS.get(level, level)
+        return level_of(self.raw.get("level"))
 
     @property
     def type(self) -> str:

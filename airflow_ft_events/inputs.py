@@ -45,8 +45,21 @@ def check_early(job_id: object) -> None:
     :param job_id: an id, a template or an XCom argument; the last two are checked when the task runs.
     :raises FineTuningInputError: as :func:`check_job_id`.
     """
-    if isinstance(job_id, str) and "{{" not in job_id and "{%" not in job_id:
+    if job_id is None or (isinstance(job_id, str) and "{{" not in job_id and "{%" not in job_id):
         check_job_id(job_id)
+
+
+def check_conn_id(conn_id: object) -> None:
+    """
+    Check a connection id when the Dag is parsed.
+
+    :param conn_id: an id, a template or an XCom argument.
+    :raises FineTuningInputError: where it is empty.
+    """
+    if conn_id is None or (isinstance(conn_id, str) and not conn_id.strip()):
+        raise FineTuningInputError(
+            f"The conn_id is empty. It must be the id of a connection, such as {DEFAULT_CONN_ID}."
+        )
 
 
 def check_count(name: str, value: object, *, optional: bool = True) -> None:

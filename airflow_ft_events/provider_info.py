@@ -53,7 +53,7 @@ CONNECTION_FIELDS: dict[str, Any] = {
     "signals": {
         "label": "Signals",
         "description": "For a server with words of its own: a JSON object from message or type pattern to "
-        'outcome, as in {"Training done*": "succeeded"}.',
+        'outcome, as in {"Training done.*": "succeeded"}.',
         "schema": {"type": ["object", "null"]},
     },
     "headers": {

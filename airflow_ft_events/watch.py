@@ -77,6 +77,7 @@ class Look:
     :param more_before: whether there are events before them that were not read.
     :param notes: lines for the log: a logging level and a text each.
     :param asked: whether the server gave a usable answer.
+    :param server_now: the server's clock, seconds since 1970; ours where it shows none.
     """
 
     outcome: JobOutcome | None = None
@@ -86,6 +87,7 @@ class Look:
     more_before: bool = False
     notes: list[tuple[str, str]] = field(default_factory=list)
     asked: bool = True
+    server_now: float = 0.0
 
     @property
     def over(self) -> bool:
@@ -175,6 +177,7 @@ class JobWatch:
     :param interval: seconds between polls; default 60.
     :param max_failures: polls in a row that may fail before the job's state counts as unknown (and 15
         minutes); default 5.
+    :param first: whether nothing of this wait was asked before; only then a job that no route knows ends it.
     :param job_seen: whether the job route has answered before, on the worker or before a restart.
     :param mark: the newest event that was read before.
     """
@@ -186,6 +189,7 @@ class JobWatch:
         job_id: str,
         interval: float = 60.0,
         max_failures: int = 5,
+        first: bool = True,
         job_seen: bool = False,
         mark: Mark | None = None,
     ) -> None:
@@ -201,7 +205,7 @@ class JobWatch:
             self._mark = None
         self._evidence = Evidence(vendor=settings.vendor)
         self._ask_for = settings.page_size if self._mark is None else SMALLEST_PAGE
-        self._answered_before = job_seen
+        self._answered_before = job_seen or not first
         self._job_asked_at: float | None = None
         self._job_missing = False
         self._events_asked_at: float | None = None
@@ -256,7 +260,8 @@ class JobWatch:
         self._job_next = events.route is _Route.PAUSE
         if events.route not in (_Route.PAUSE, _Route.DENIED) and self._job_is_due(now, events, look):
             job = yield from self._read_job(look, now)
-        self._decide(look, events, job, now=now, server_now=server_now)
+        look.server_now = server_now
+        self._decide(look, events, job, now=now)
         return look
 
     def _events_are_due(self, now: float, events_every: float) -> bool:
@@ -347,13 +352,15 @@ class JobWatch:
         self.job_seen = True
         status = one_line(job["status"], limit=60)
         if status != self.status:
-            before = f", before: {self.status}" if self.status else ""
-            look.notes.append(("info", f"Job {self.job_id} is {status}{before}."))
+            look.notes.append(("info", f"Job {self.job_id} is {status}."))
         self.status = status
         state = self.settings.vendor.state_of(job["status"])
         if state.outcome:
             look.outcome = JobOutcome.of_job(
-                job, job_id=self.job_id, vendor=self.settings.vendor.name, outcome=state.outcome
+                self.settings.vendor.job_in_openai_words(job),
+                job_id=self.job_id,
+                vendor=self.settings.vendor.name,
+                outcome=state.outcome,
             )
         elif state is not JobState.ACTIVE:
             what = (
@@ -364,9 +371,7 @@ class JobWatch:
             self._warn_once(look, f"state {status}", f"Job {self.job_id} {what}; waiting until it changes.")
         return _Answered(_Route.OK)
 
-    def _decide(
-        self, look: Look, events: _Answered, job: _Answered, *, now: float, server_now: float
-    ) -> None:
+    def _decide(self, look: Look, events: _Answered, job: _Answered, *, now: float) -> None:
         for answered in (job, events):
             if answered.route is _Route.DENIED and not look.outcome:
                 look.error, look.asked = answered.error, False
@@ -394,7 +399,7 @@ class JobWatch:
         if ended := self._patience.answered(now=now):
             look.notes.append(("info", ended))
         if self._job_missing and not self.job_seen:
-            self._by_events(look, server_now)
+            self._by_events(look)
         elif self._unconfirmed is not None and job.route is _Route.OK:
             self._confirm_soon(look)
 
@@ -419,7 +424,7 @@ class JobWatch:
                 "no job route",
                 f"The server shows no job {self.job_id}, only its events, so these decide; a failure "
                 "without an event "
-                f"cannot be seen and ends by the timeout. {job.error}",
+                f"cannot be seen and ends by the timeout. Its job route: {_brief(job.error)}.",
             )
         if events.route is _Route.OK:
             self._events_missing = False
@@ -428,7 +433,8 @@ class JobWatch:
             self._warn_once(
                 look,
                 "no events route",
-                f"The events cannot be read; going by the job's status alone. {events.error}",
+                "The events cannot be read; going by the job's status alone. "
+                f"The events route: {_brief(events.error)}.",
             )
         elif events.route is _Route.FAULT and job.route is _Route.OK:
             self._warn_once(
@@ -442,7 +448,10 @@ class JobWatch:
         look.asked = False
         if self._pauses == 1:
             look.notes.append(
-                ("warning", f"The server asks for a pause; next look in {look.wait:.0f} s. {answered.error}")
+                (
+                    "warning",
+                    f"The server asks for a pause, which says nothing about the job. {answered.error}",
+                )
             )
 
     def _count_404(self, look: Look, job: _Answered, now: float) -> None:
@@ -483,9 +492,9 @@ class JobWatch:
                 ("warning", f"Poll failed ({count} in a row); this says nothing about the job. {error}")
             )
 
-    def _by_events(self, look: Look, server_now: float) -> None:
-        look.outcome = self._evidence.outcome(job_id=self.job_id, server_now=server_now)
-        left = self._evidence.seconds_left(server_now=server_now)
+    def _by_events(self, look: Look) -> None:
+        look.outcome = self._evidence.outcome(job_id=self.job_id, server_now=look.server_now)
+        left = self._evidence.seconds_left(server_now=look.server_now)
         if left is not None:
             look.wait = min(self.interval, max(left, 1.0))
 
@@ -510,6 +519,13 @@ class JobWatch:
         if key not in self._warned:
             self._warned.add(key)
             look.notes.append(("warning", text))
+
+
+def _brief(error: FineTuningError | None) -> str:
+    """Say in a few words why a route cannot be used, where the advice of the whole error would mislead."""
+    if isinstance(error, FineTuningApiError) and error.status is not None:
+        return f"it answers {error.status}"
+    return str(error).rstrip(".")
 
 
 def _answered(request: ApiRequest, reply: Reply, settings: Settings, *, now: float) -> _Answered:

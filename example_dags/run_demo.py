@@ -167,7 +167,7 @@ def airflow_environment(simulator: Simulator) -> dict[str, str]:
     own = re.compile(r"AIRFLOW_|PYTHONPATH$|PYTHONHOME$|(https?|ftp|all|no)_proxy$", re.IGNORECASE)
     environment = {name: value for name, value in os.environ.items() if not own.match(name)}
     connection = json.loads(simulator.connection_json())
-    connection["extra"] = {"vendor": simulator.vendor}
+    connection.setdefault("extra", {})["vendor"] = simulator.vendor
     return environment | {
         "AIRFLOW_HOME": str(HOME),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAG_FILE.parent),

@@ -17,6 +17,8 @@ from airflow_ft_events.api.network import Network, tls_context
 from airflow_ft_events.api.settings import Settings
 
 WORKER_BODY_LIMIT = 32 * 1024 * 1024
+BODY_TIMEOUTS = 10
+"""A body may take so many read timeouts in all: a server that drips must not hold a wait for ever."""
 TRIGGER_BODY_LIMIT = 4 * 1024 * 1024
 CONNECTIONS = 100
 """Connections that all waits of one event loop share, for each way to reach a server."""
@@ -121,7 +123,8 @@ class AsyncTransport:
                 allow_redirects=False,
                 proxy=self._network.proxy,
             ) as answer:
-                body = await self._body(answer)
+                async with asyncio.timeout(BODY_TIMEOUTS * self.settings.timeout):
+                    body = await self._body(answer)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return self._fault(error)
         if body is None:

@@ -327,6 +327,7 @@ def error_of(request: ApiRequest, reply: Reply, settings: Settings) -> FineTunin
             conn_id=settings.conn_id,
         )
     code, said = _server_words(reply, settings)
+    said = said if reply.status >= 400 else "a redirect"
     request_id = scrub(reply.request_id, settings) if reply.request_id else None
     kind, advice = _refusal(request, reply, settings)
     facts = [f"code {code}"] if code else []
@@ -376,7 +377,9 @@ def _refusal(
             FineTuningApiError,
             "The trouble is the server's: try again later. This says nothing about the job itself.",
         )
-    return FineTuningApiError, "See what the server says."
+    return FineTuningApiError, (
+        f"Check what it names, and that 'vendor' and 'Host' ({settings.root}) fit this server."
+    )
 
 
 def _server_words(answer: ApiAnswer, settings: Settings) -> tuple[str | None, str]:

@@ -26,6 +26,8 @@ _OWN_HEADERS |= {
     "te",
     "trailer",
 }
+KNOWN_EXTRA = {"vendor", "organization", "project", "api_version", "auth", "signals", "headers"}
+KNOWN_EXTRA |= {"timeout", "max_retries", "page_size", "verify", "allow_http"}
 _UNSHOWN = re.compile(r"^[^/]*@|[?#].*", re.DOTALL)
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
@@ -59,6 +61,9 @@ class Settings:
     max_retries: int = 5
     page_size: int = 100
     verify: bool | str = True
+
+    unknown: tuple[str, ...] = ()
+    """Names in the connection's extra that mean nothing here: misspelt ones, most likely."""
 
     @property
     def all_headers(self) -> dict[str, str]:
@@ -106,6 +111,12 @@ class _Fields:
                 f"{self.where} {name!r} is {shown}; it must be a number from {least:g} to {most:g}."
             )
         return number
+
+    def whole(self, name: str, default: int, *, least: int, most: int) -> int:
+        number = self.number(name, default, least=least, most=most)
+        if number != int(number):
+            raise self.wrong(f"{self.where} {name!r} is {number:g}; it must be a whole number.")
+        return int(number)
 
     def flag(self, name: str, *, default: bool) -> bool | str:
         value = self.fields.get(name)
@@ -267,7 +278,11 @@ def settings_of(
             "leave 'Schema' and 'Port' empty."
         )
     fields = _Fields(conn_id, options, where="the extra's")
-    allow_http = fields.flag("allow_http", default=False) is True
+    allow_http = fields.flag("allow_http", default=False)
+    if isinstance(allow_http, str):
+        raise fields.wrong(
+            f"the extra's 'allow_http' is {one_line(allow_http, limit=40)!r}; true or false is meant."
+        )
     base_url, vendor = _base_url(fields, given, fields.text("vendor") or AUTO, allow_http=allow_http)
     key = _header_value(fields, "the API key in 'Password'", secret)
     if not key:
@@ -302,9 +317,10 @@ def _settings(fields: _Fields, base_url: str, vendor: Vendor, key: str) -> Setti
         headers=headers,
         params=params,
         timeout=fields.number("timeout", 30.0, least=0.1, most=3600),
-        max_retries=int(fields.number("max_retries", 5, least=0, most=100)),
-        page_size=int(fields.number("page_size", 100, least=1, most=10_000)),
+        max_retries=fields.whole("max_retries", 5, least=0, most=100),
+        page_size=fields.whole("page_size", 100, least=1, most=10_000),
         verify=fields.flag("verify", default=True),
+        unknown=tuple(sorted(set(fields.fields) - KNOWN_EXTRA)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +14,9 @@ from airflow_ft_events.api.network import Network
 from airflow_ft_events.api.settings import Settings
 
 WORKER_BODY_LIMIT = 32 * 1024 * 1024
+READ_AT_ONCE = 256 * 1024
+BODY_TIMEOUTS = 10
+"""A body may take so many read timeouts in all: a server that drips must not hold a wait for ever."""
 
 
 class KeyAuth(requests.auth.AuthBase):
@@ -42,6 +46,19 @@ class _NoCookies(requests.cookies.RequestsCookieJar):
 
 
 class _Session(requests.Session):
+    """A session that never waits for ever, and takes paths below the API's root as well as whole URLs."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._root = settings.root
+        self._timeout = (settings.connect_timeout, settings.timeout)
+
+    def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs.setdefault("timeout", self._timeout)
+        return super().request(
+            method, f"{self._root}{url}" if str(url).startswith("/") else url, *args, **kwargs
+        )
+
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Follow nothing: requests would read the body without a limit, and keep an api-key header."""
         return None
@@ -55,7 +72,7 @@ def session_of(settings: Settings, network: Network) -> requests.Session:
     :param network: proxies and CA bundle.
     :returns: a session that takes nothing else from the environment and keeps no cookies.
     """
-    session = _Session()
+    session = _Session(settings)
     session.trust_env = False
     session.auth = KeyAuth(settings)
     session.headers.update(
@@ -81,7 +98,6 @@ class SyncTransport:
     def __init__(self, settings: Settings, network: Network, *, body_limit: int = WORKER_BODY_LIMIT) -> None:
         self.settings = settings
         self.session = session_of(settings, network)
-        self._timeout = (settings.connect_timeout, settings.timeout)
         self._body_limit = body_limit
         self._reused = False
 
@@ -98,14 +114,12 @@ class SyncTransport:
         return reply
 
     def _send(self, request: ApiRequest) -> Reply:
-        url = f"{self.settings.root}{request.path}"
         reused, self._reused = self._reused, True
         try:
             with self.session.request(
                 request.method,
-                url,
+                request.path,
                 params=request.params,
-                timeout=self._timeout,
                 allow_redirects=False,
                 stream=True,
             ) as answer:
@@ -123,11 +137,14 @@ class SyncTransport:
         """Read the decoded body up to the limit; None beyond it."""
         chunks: list[bytes] = []
         size = 0
-        while chunk := answer.raw.read(self._body_limit + 1 - size, decode_content=True):
+        ends_at = time.monotonic() + BODY_TIMEOUTS * self.settings.timeout
+        while chunk := answer.raw.read1(READ_AT_ONCE, decode_content=True):
             chunks.append(chunk)
             size += len(chunk)
             if size > self._body_limit:
                 return None
+            if time.monotonic() > ends_at:
+                raise TimeoutError("the answer's body drips")
         return b"".join(chunks)
 
     def _fault(self, error: Exception, *, reused: bool) -> ApiFault:

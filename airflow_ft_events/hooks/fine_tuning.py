@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from airflow_ft_events.api import calls
 from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, FineTuningInputError
@@ -81,6 +81,8 @@ class FineTuningHook(BaseHook):
             except AirflowNotFoundException:
                 raise self._no_connection() from None
             self._settings = self._settings_from(connection, connection.extra_dejson)
+            for secret in self._settings.secrets:
+                mask_secret(secret)
         return self._settings
 
     async def aget_settings(self) -> Settings:
@@ -103,7 +105,7 @@ class FineTuningHook(BaseHook):
         return self._settings
 
     def _settings_from(self, connection: Connection, extra: dict[str, Any]) -> Settings:
-        return settings_of(
+        settings = settings_of(
             conn_id=self.conn_id,
             conn_type=connection.conn_type or "",
             host=connection.host,
@@ -112,6 +114,13 @@ class FineTuningHook(BaseHook):
             password=connection.password,
             extra=extra,
         )
+        if settings.unknown and connection.conn_type == self.conn_type:
+            self.log.warning(
+                "Connection %r: its extra holds %s, which means nothing here and is ignored.",
+                self.conn_id,
+                ", ".join(one_line(name, limit=40) for name in settings.unknown),
+            )
+        return settings
 
     def _no_connection(self) -> FineTuningInputError:
         return FineTuningInputError(
@@ -306,11 +315,13 @@ class FineTuningHook(BaseHook):
             self._forget_connection()
             jobs = self.list_jobs(limit=1)
         except FineTuningApiError as error:
-            if error.status in (404, 405, 501):
+            if error.status in (405, 501):
                 return (
                     True,
-                    f"The server answers and takes requests, but does not list jobs ({error.status}).",
+                    f"The server answers, but does not list jobs ({error.status}): single jobs may work.",
                 )
+            if error.status == 404:
+                return False, f"{error} A server that has no job list may still know single jobs."
             return False, str(error)
         except FineTuningError as error:
             return False, str(error)
@@ -325,6 +336,16 @@ class FineTuningHook(BaseHook):
 
     def _scrubbed(self, error: Exception) -> str:
         return scrub(error, self._settings) if self._settings else one_line(type(error).__name__)
+
+    def masked(self, text: str) -> str:
+        """
+        Mask the connection's secrets in a text that quotes the server.
+
+        :param text: may have several lines.
+        """
+        for secret in self._settings.secrets if self._settings else ():
+            text = text.replace(secret, "***")
+        return text
 
     # the same, async
 
@@ -375,14 +396,30 @@ class FineTuningHook(BaseHook):
         :param watch: the wait.
         """
         look = self._look(watch)
-        if _is_401(look):
-            before = watch.settings
-            self._forget_connection()
-            if self.settings.key != before.key:
-                self.log.info("Connection %r has a new key; asking again with it.", self.conn_id)
-                watch.use(self.settings)
-                look = self._look(watch)
-        return look
+        if not _is_401(look):
+            return look
+        refused_key = watch.settings.key
+        self._forget_connection()
+        try:
+            watch.use(self.settings)
+        except FineTuningError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a secrets backend raises, it is no answer
+            look.error = None
+            look.notes.append(
+                (
+                    "warning",
+                    f"The key was refused, and connection {self.conn_id!r} cannot be read again now "
+                    f"({type(error).__name__}); trying again with the next poll.",
+                )
+            )
+            return look
+        if watch.settings.key == refused_key:
+            return look
+        self.log.info("Connection %r has a new key; asking again with it.", self.conn_id)
+        again = self._look(watch)
+        again.events = [*look.events, *again.events]
+        return again
 
     def _look(self, watch: JobWatch) -> Look:
         return calls.converse(watch.poll(now=clock().now()), self._sync_transport().send)

@@ -17,8 +17,8 @@ from airflow_ft_events.api.errors import (
     FineTuningInputError,
 )
 from airflow_ft_events.clock import clock
-from airflow_ft_events.events import Event, epoch_seconds, iso_utc, last_metrics
-from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_count, check_early, check_job_id
+from airflow_ft_events.events import Event, epoch_seconds, iso_utc, json_safe, last_metrics, level_of
+from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_count, check_early, check_job_id
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SHORT_WAIT = 10.0
 """Seconds that a worker slot may be held while a log settles; longer waits defer."""
-LEVELS = ("info", "warn", "error")
+LEVELS = ("info", "warn", "warning", "error")
 
 
 class FineTuningEventsOperator(BaseOperator):
@@ -85,6 +85,7 @@ class FineTuningEventsOperator(BaseOperator):
         self.settle = settle
         self.deferrable = deferrable
         check_early(job_id)
+        check_conn_id(conn_id)
         check_count("max_events", max_events)
         check_count("max_bytes", max_bytes, optional=False)
         _check_words("levels", levels, allowed=LEVELS)
@@ -163,7 +164,7 @@ class FineTuningEventsOperator(BaseOperator):
         matched = len(kept)
         if self.max_events is not None:
             kept = kept[-self.max_events :]
-        found = [event.raw for event in kept]
+        found = [json_safe(event.raw) for event in kept]
         self._check_size(found)
         summary = self._summary(kept, read, job=job, hook=hook)
         summary |= {"matched": matched, "newer_than_found": feed.found}
@@ -182,7 +183,7 @@ class FineTuningEventsOperator(BaseOperator):
         return found
 
     def _passes(self, event: Event) -> bool:
-        return (self.levels is None or event.level in self.levels) and (
+        return (self.levels is None or event.level in {level_of(level) for level in self.levels}) and (
             self.types is None or event.type in self.types
         )
 
@@ -223,7 +224,8 @@ class FineTuningEventsOperator(BaseOperator):
             "last_event": _place(kept[-1]) if kept else None,
             "job_ended": outcome is not None if job else None,
             "status": str(job.get("status")) if job else None,
-            "metrics": last_metrics(read),
+            "last_read_event": _place(read[-1]) if read else None,
+            "metrics": json_safe(last_metrics(read)),
         }
 
 

@@ -18,10 +18,11 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_ft_events.api.errors import FineTuningError, error_from_dict
 from airflow_ft_events.clock import clock
-from airflow_ft_events.events import Event, iso_utc, last_metrics, one_line
+from airflow_ft_events.events import Event, iso_utc, json_safe, last_metrics, one_line
 from airflow_ft_events.exceptions import FineTuningJobCancelled, FineTuningJobFailed
 from airflow_ft_events.inputs import (
     DEFAULT_CONN_ID,
+    check_conn_id,
     check_count,
     check_early,
     check_job_id,
@@ -31,14 +32,19 @@ from airflow_ft_events.inputs import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_ft_events.api.settings import Settings
     from airflow_ft_events.hooks.fine_tuning import FineTuningHook
     from airflow_ft_events.jobs import JobOutcome
     from airflow_ft_events.waitlog import LogEvents, WaitLog
     from airflow_ft_events.watch import JobWatch, Look
 
+LEAST_INTERVAL = 1.0
+"""Seconds between polls of a deferred task with ``poke_interval=0``."""
 BACKSTOP = 600.0
 """Seconds by which Airflow's deferral timeout comes after the trigger's deadline, to end a dead trigger."""
 LAST_EVENTS = 5
+SHOWN_AGAIN = 30.0
+"""Seconds before the last poke from which events are logged again in reschedule mode, not left out."""
 TRIGGER_FAILED = "__fail__"
 
 
@@ -96,6 +102,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         self._hook: FineTuningHook | None = None
         self._wait_log: WaitLog | None = None
         check_early(job_id)
+        check_conn_id(conn_id)
         check_count("max_poll_failures", max_poll_failures, optional=False)
         check_log_events(log_events)
 
@@ -119,7 +126,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
         """:returns: the result once the job has ended, else False."""
-        look = self._look()
+        look = self._look(poked_before=self.mode == "reschedule" and self._was_poked_before(context))
         if look.error is not None:
             raise look.error
         if look.outcome is None:
@@ -129,9 +136,19 @@ class FineTuningEventsSensor(BaseSensorOperator):
     def _last_status(self) -> str | None:
         return self._watch.status if self._watch else None
 
-    def _look(self) -> Look:
+    def _was_poked_before(self, context: Context) -> bool:
+        """Whether another process of this wait has poked before: reschedule mode remembers nothing else."""
+        count = context.get("task_reschedule_count")
+        if count is not None:
+            return int(count) > 0
+        # Airflow 2.11 keeps the first poke's time as the task's start
+        began = getattr(context.get("ti"), "start_date", None)
+        return began is not None and clock().now() - began.timestamp() >= max(self.poke_interval, 1.0)
+
+    def _look(self, *, poked_before: bool = False) -> Look:
         """Look once at the job, the same in every mode, and log what is new."""
         hook = self._worker_hook()
+        is_new = self._watch is None
         if self._watch is None or self._wait_log is None:
             from airflow_ft_events.waitlog import WaitLog
             from airflow_ft_events.watch import JobWatch
@@ -143,22 +160,34 @@ class FineTuningEventsSensor(BaseSensorOperator):
                 job_id=job_id,
                 interval=self.poke_interval,
                 max_failures=self.max_poll_failures,
+                first=not poked_before,
             )
-            if not self.deferrable:
-                self.log.info(
-                    "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s for at most %s.",
-                    job_id,
-                    settings.root,
-                    settings.vendor.name,
-                    self.conn_id,
-                    self.poke_interval,
-                    timedelta(seconds=self.timeout),
-                )
+            if not poked_before:
+                self._log_start(settings)
         look = hook.look(self._watch)
-        lines = self._wait_log.lines(look.events, more_before=look.more_before)
-        for level, text in (*lines, *look.notes):
+        events, more_before = look.events, look.more_before
+        if is_new and poked_before and not self.exponential_backoff:
+            since = look.server_now - self.poke_interval - SHOWN_AGAIN
+            events = [event for event in events if event.created_at is None or event.created_at >= since]
+            more_before = False
+        for level, text in (*self._wait_log.lines(events, more_before=more_before), *look.notes):
             getattr(self.log, level)("%s", text)
         return look
+
+    def _log_start(self, settings: Settings) -> None:
+        server = (self.job_id, settings.root, settings.vendor.name, self.conn_id)
+        if self.deferrable:
+            self.log.info(
+                "Looking at job %s on %s (vendor %s, connection %r), before the triggerer waits for it.",
+                *server,
+            )
+            return
+        self.log.info(
+            "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s for at most %s.",
+            *server,
+            self.poke_interval,
+            timedelta(seconds=self.timeout),
+        )
 
     # deferrable
 
@@ -184,7 +213,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
             trigger=FineTuningEventsTrigger(
                 job_id=self.job_id,
                 conn_id=self.conn_id,
-                poll_interval=self.poke_interval,
+                poll_interval=self.poke_interval or LEAST_INTERVAL,
                 end_time=end_time,
                 log_events=self.log_events,
                 max_poll_failures=self.max_poll_failures,
@@ -292,8 +321,8 @@ class FineTuningEventsSensor(BaseSensorOperator):
     def _result(self, outcome: JobOutcome) -> dict[str, Any]:
         """Fill in metrics and last event by one last read, and return or raise what the outcome asks for."""
         events = self._last_events()
-        last = events[-1] if events else None
-        outcome = replace(outcome, last_event=last.raw if last else None, metrics=last_metrics(events))
+        last = json_safe(events[-1].raw) if events else None
+        outcome = replace(outcome, last_event=last, metrics=json_safe(last_metrics(events)))
         if outcome.succeeded and not outcome.fine_tuned_model and events:
             vendor = self._worker_hook().settings.vendor
             models = [model for model in map(vendor.model_in, events) if model]
@@ -336,8 +365,10 @@ class FineTuningEventsSensor(BaseSensorOperator):
             parts.append(f": {facts.message or 'no message'}".rstrip("."))
             more = [f"{n} {v}" for n, v in (("code", facts.code), ("param", facts.param)) if v]
             parts.append(f" ({', '.join(more)})" if more else "")
+        else:
+            parts.append("" if cancelled else "; the server gives no reason")
         next_step = (
-            "Start it again if that was not meant" if cancelled else "Mend what it names and start a new job"
+            "Start it again if that was not meant" if cancelled else "Mend the cause and start a new job"
         )
         parts.append(f". {next_step}; retrying this task would find the same job.")
         if events:
@@ -346,7 +377,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
             ]
             parts.append("\nIts last events:\n" + "\n".join(shown[-LAST_EVENTS:]))
         kind = FineTuningJobCancelled if cancelled else FineTuningJobFailed
-        return kind("".join(parts), job_id=self.job_id, conn_id=self.conn_id)
+        return kind(self._worker_hook().masked("".join(parts)), job_id=self.job_id, conn_id=self.conn_id)
 
     def on_kill(self) -> None:
         """Cancel the job, if that was asked for: the task was killed while it ran on a worker."""

@@ -44,7 +44,7 @@ class FineTuningEventsTrigger(BaseTrigger):
 
     :param job_id: the job.
     :param conn_id: the connection; default ``fine_tuning_default``.
-    :param poll_interval: seconds between polls; default 60.
+    :param poll_interval: seconds between polls, above 0; default 60.
     :param end_time: seconds since 1970 at which the wait ends, after a last look; default None, never.
     :param log_events: ``messages`` (default), ``all`` or ``none``: which events go into the task log.
     :param max_poll_failures: polls in a row that may fail before the state counts as unknown (and 15
@@ -73,6 +73,8 @@ class FineTuningEventsTrigger(BaseTrigger):
         order: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        if not poll_interval > 0:
+            raise FineTuningInputError(f"poll_interval is {poll_interval!r}; it must be seconds above 0.")
         self.job_id = job_id
         self.conn_id = conn_id
         self.poll_interval = poll_interval
@@ -123,16 +125,30 @@ class FineTuningEventsTrigger(BaseTrigger):
         if not self.cancel_on_kill:
             return
         self.log.info("The task was ended by a user; cancelling job %s (cancel_on_kill).", self.job_id)
-        job = await FineTuningHook(self.conn_id).acancel_job(self.job_id)
-        self.log.info("Job %s is %s.", self.job_id, one_line(job.get("status"), limit=60))
+        try:
+            job = await FineTuningHook(self.conn_id).acancel_job(self.job_id)
+        except FineTuningError as error:
+            self.log.error("Job %s could not be cancelled: %s", self.job_id, error)
+        else:
+            self.log.info("Job %s is %s.", self.job_id, one_line(job.get("status"), limit=60))
 
     async def _wait(self) -> dict[str, Any]:
-        check_job_id(self.job_id)
         shared = await import_off_loop("airflow_ft_events.api.shared_client")
-        async with shared.shared_client(
-            self.conn_id, interval=self.poll_interval, read_connection=self._read_connection
-        ) as client:
-            return await self._follow(client)
+        while True:
+            try:
+                check_job_id(self.job_id)
+                async with shared.shared_client(
+                    self.conn_id, interval=self.poll_interval, read_connection=self._read_connection
+                ) as client:
+                    return await self._follow(client)
+            except FineTuningError as error:
+                if not self.silent_fail:
+                    raise
+                self.log.error("%s (silent_fail: going on waiting)", error)
+            left = self.end_time - clock().now() if self.end_time is not None else math.inf
+            if left <= 0:
+                return {"kind": "timeout", "status": None, "asked": False}
+            await clock().asleep(min(self.poll_interval, left))
 
     async def _follow(self, client: SharedClient) -> dict[str, Any]:
         """Follow the job to its end, or to the end of the wait."""

@@ -126,6 +126,7 @@ class FakeTask:
 
     def __init__(self) -> None:
         self.first_reschedule: datetime | None = None
+        self.start_date: datetime | None = None
         self.pushed: dict[str, Any] = {}
 
     def get_first_reschedule_date(self, context: Any) -> datetime | None:
@@ -178,6 +179,7 @@ class Follower:
         self.context: dict[str, Any] = {"ti": task, "task_instance": task}
         self.triggers: list[Any] = []
         base = sys.modules[BaseSensorOperator.__module__]
+        self._airflow_counts_pokes = not hasattr(base, "_orig_start_date")
         if hasattr(base, "_orig_start_date"):
             monkeypatch.setattr(base, "_orig_start_date", lambda **_: task.first_reschedule)
 
@@ -197,10 +199,16 @@ class Follower:
 
     def _reschedule(self, new: Callable[[], FineTuningEventsSensor]) -> Any:
         begun = datetime.fromtimestamp(self.clock.now(), UTC)
+        context, count = {**self.context}, 0
         while True:
+            if self._airflow_counts_pokes:
+                context["task_reschedule_count"] = count
+            else:
+                self.task.start_date = begun
             try:
-                return new().execute(self.context)
+                return new().execute(context)
             except AirflowRescheduleException as later:
+                count += 1
                 self.task.first_reschedule = self.task.first_reschedule or begun
                 self.clock.sleep(later.reschedule_date.timestamp() - self.clock.now())
 

@@ -269,7 +269,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "http-allowed-by-a-strange-word": (
         {"host": "http://tuning.example", **extra(allow_http="perhaps")},
-        ("not encrypted",),
+        ("allow_http", "perhaps", "true or false"),
     ),
     "an-unknown-vendor": (extra(vendor="acme"), ("'acme'", "auto, openai, azure, nebius, together")),
     "a-vendor-that-is-no-text": (extra(vendor=7), ("'vendor'", "text")),

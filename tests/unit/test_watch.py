@@ -922,8 +922,8 @@ def test_a_changed_status_is_told_once(kit: Any) -> None:
     told = [text for level, text in drive(kit, world).notes if level == "info"]
     assert told == [
         "Job ftjob-1 is queued.",
-        "Job ftjob-1 is running, before: queued.",
-        "Job ftjob-1 is succeeded, before: running.",
+        "Job ftjob-1 is running.",
+        "Job ftjob-1 is succeeded.",
     ]
 
 
