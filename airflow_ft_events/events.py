@@ -97,8 +97,8 @@ def iso_utc(seconds: float | None) -> str | None:
 
 def flat_numbers(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
     """
-    Walk the numbers in an event's data; nested dicts are joined by dots. Lists are left out,
-    and so are numbers that no float can hold and dicts nested more than 20 deep.
+    Walk the numbers in an event's data; nested dicts are joined by dots. Lists are left out, and so are
+    numbers that no float can hold and dicts nested more than 20 deep.
 
     :param data: the event's ``data``.
     :param prefix: what to put before each name.

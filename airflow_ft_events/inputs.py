@@ -32,9 +32,8 @@ def check_job_id(job_id: object) -> str:
         shown = f"is {one_line(repr(job_id), limit=80)}"
     raise FineTuningInputError(
         f"The job_id {shown}. It must be the id of a fine-tuning job, such as ftjob-abc123: 1 to 256 "
-        "letters, "
-        "digits and ._:- only. If it comes from an XCom or a template, look at what the upstream task "
-        "returned."
+        "letters, digits and ._:- only. If it comes from an XCom or a template, look at what the upstream "
+        "task returned."
     )
 
 

@@ -143,9 +143,8 @@ class Patience:
         return FineTuningApiError(
             f"The state of job {job_id} is unknown: {self.failures} polls in a row over "
             f"{(now - self._since) / 60:.0f} min got no usable answer through connection {conn_id!r}. The "
-            "job itself may "
-            "be running or have ended: nothing was done to it, and clearing this task waits for it again. "
-            f"The last poll: {last}",
+            "job itself may be running or have ended: nothing was done to it, and clearing this task waits "
+            f"for it again. The last poll: {last}",
             job_id=job_id,
             conn_id=conn_id,
             status=facts.status if facts else None,
@@ -422,9 +421,8 @@ class JobWatch:
             self._warn_once(
                 look,
                 "no job route",
-                f"The server shows no job {self.job_id}, only its events, so these decide; a failure "
-                "without an event "
-                f"cannot be seen and ends by the timeout. Its job route: {_brief(job.error)}.",
+                f"The server shows no job {self.job_id}, only its events, so these decide; a failure without "
+                f"an event cannot be seen and ends by the timeout. Its job route: {_brief(job.error)}.",
             )
         if events.route is _Route.OK:
             self._events_missing = False
@@ -433,8 +431,8 @@ class JobWatch:
             self._warn_once(
                 look,
                 "no events route",
-                "The events cannot be read; going by the job's status alone. "
-                f"The events route: {_brief(events.error)}.",
+                "The events cannot be read; going by the job's status alone. The events route: "
+                f"{_brief(events.error)}.",
             )
         elif events.route is _Route.FAULT and job.route is _Route.OK:
             self._warn_once(
@@ -464,10 +462,9 @@ class JobWatch:
             facts = job.error
             look.error = FineTuningJobNotFound(
                 f"Job {self.job_id} is gone: it was there, and the server has answered 404 to "
-                f"{self._not_found} looks in "
-                f"a row over {seconds / 60:.0f} min (connection {self.settings.conn_id!r}). Its outcome "
-                "cannot be known "
-                "any more; check whether somebody deleted it or moved it to another project.",
+                f"{self._not_found} looks in a row over {seconds / 60:.0f} min (connection "
+                f"{self.settings.conn_id!r}). Its outcome cannot be known any more; check whether somebody "
+                "deleted it or moved it to another project.",
                 job_id=self.job_id,
                 conn_id=self.settings.conn_id,
                 status=404,

@@ -44,10 +44,8 @@ class Cost:
         """One line for people."""
         return (
             f"  {name:<34} {self.requests / self.seconds:7.0f} requests/s   {self.cpu_ms:6.3f} ms CPU a "
-            "request   "
-            f"{self.cpu / self.seconds / self.waits * 1e6:7.1f} us CPU/s a wait   worst stall "
-            f"{self.stall:6.3f} s   "
-            f"{self.megabytes:6.1f} MB"
+            f"request   {self.cpu / self.seconds / self.waits * 1e6:7.1f} us CPU/s a wait   worst stall "
+            f"{self.stall:6.3f} s   {self.megabytes:6.1f} MB"
         )
 
 

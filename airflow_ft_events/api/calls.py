@@ -166,9 +166,8 @@ def list_jobs(settings: Settings, limit: int | None) -> Generator[ApiRequest, Re
         if not new or not isinstance(last, str) or last == after:
             if has_more:
                 raise FineTuningPagingError(
-                    f"Connection {settings.conn_id!r}: the server says that there are more jobs and its "
-                    "page leads "
-                    f"nowhere (after={after!r}). Reading on would never end.",
+                    f"Connection {settings.conn_id!r}: the server says that there are more jobs and its page "
+                    f"leads nowhere (after={after!r}). Reading on would never end.",
                     conn_id=settings.conn_id,
                 )
             break

@@ -11,8 +11,7 @@ class FineTuningError(Exception):
     The base of this package's errors: a question to the server got no usable answer.
 
     A plain exception on purpose: Airflow's ``soft_fail`` turns its own exceptions into skips, and "could not
-    ask"
-    must never become one.
+    ask" must never become one.
 
     :param message: the whole text.
     :param job_id: the job concerned, or None.

@@ -162,8 +162,7 @@ def next_try(reply: Reply, *, attempt: int, max_retries: int, luck: float, now: 
     Decide whether a call on a worker is made again, and when.
 
     Connection errors, timeouts, 408, 409, 429 and 5xx are; ``x-should-retry`` overrides. The wait is what the
-    server
-    asks for, or else exponential backoff with full jitter (1 s doubling to 60 s).
+    server asks for, or else exponential backoff with full jitter (1 s doubling to 60 s).
 
     :param reply: what the last try brought.
     :param attempt: tries made so far, from 1.
@@ -262,8 +261,7 @@ def unreadable(
     return FineTuningAnswerError(
         f"Asking for {request.what} through connection {settings.conn_id!r}: the answer {problem} "
         f"({answer.status}, {kind}): {came}. Check that 'Host' ({settings.root}) is the root of a "
-        "fine-tuning API"
-        " and not a web page or another service.",
+        "fine-tuning API and not a web page or another service.",
         job_id=request.job_id,
         conn_id=settings.conn_id,
     )
@@ -321,8 +319,8 @@ def error_of(request: ApiRequest, reply: Reply, settings: Settings) -> FineTunin
             FaultKind.TIMEOUT: "Check the network, or raise 'timeout' in the connection's extra",
         }.get(reply.kind, "Check the network, proxies and 'Host'")
         return FineTuningApiError(
-            f"{asked} brought no answer{after}: {reply.text}. {advice} (server {settings.root}). "
-            "This says nothing about the job itself.",
+            f"{asked} brought no answer{after}: {reply.text}. {advice} (server {settings.root}). This says "
+            "nothing about the job itself.",
             job_id=request.job_id,
             conn_id=settings.conn_id,
         )
@@ -333,8 +331,8 @@ def error_of(request: ApiRequest, reply: Reply, settings: Settings) -> FineTunin
     facts = [f"code {code}"] if code else []
     facts += [f"request id {request_id}"] if request_id else []
     return kind(
-        f"{asked} was refused with {reply.status}{after}: {said}"
-        f"{' (' + ', '.join(facts) + ')' if facts else ''}. {advice}",
+        f"{asked} was refused with {reply.status}{after}: "
+        f"{said}{' (' + ', '.join(facts) + ')' if facts else ''}. {advice}",
         job_id=request.job_id,
         conn_id=settings.conn_id,
         status=reply.status,
@@ -358,7 +356,7 @@ def _refusal(
     if status == 404:
         if request.job_id:
             return FineTuningJobNotFound, (
-                f"Check the job id, and that this key's organization and project own the job on "
+                "Check the job id, and that this key's organization and project own the job on "
                 f"{settings.root}."
             )
         return FineTuningApiError, f"Check that 'Host' ({settings.root}) is the root of a fine-tuning API."

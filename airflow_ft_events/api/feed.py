@@ -75,10 +75,8 @@ class EventFeed:
     One walk through a job's log: hands out requests, takes answers, and ends.
 
     On a newest-first server ``after`` leads to older events, so new ones are found by walking back from the
-    front until
-    a known one shows; on an oldest-first server ``after`` leads to newer ones. The order is told from the
-    pages, and
-    is the vendor's where they cannot tell.
+    front until a known one shows; on an oldest-first server ``after`` leads to newer ones. The order is told
+    from the pages, and is the vendor's where they cannot tell.
 
     :param settings: the connection.
     :param job_id: a checked job id.
@@ -334,11 +332,10 @@ class EventFeed:
         elif nowhere:
             if has_more:
                 raise FineTuningPagingError(
-                    f"Job {self._job_id}, connection {self._settings.conn_id!r}: the server says that "
-                    "there are more "
-                    f"events, and its page {self._page_count} leads nowhere (after={self._cursor!r}, "
-                    f"{len(raws)} events, "
-                    "no way on from them). Reading on would never end; report it to whoever runs the server.",
+                    f"Job {self._job_id}, connection {self._settings.conn_id!r}: the server says that there "
+                    f"are more events, and its page {self._page_count} leads nowhere "
+                    f"(after={self._cursor!r}, {len(raws)} events, no way on from them). Reading on would "
+                    "never end; report it to whoever runs the server.",
                     job_id=self._job_id,
                     conn_id=self._settings.conn_id,
                 )

@@ -33,10 +33,8 @@ def network_of(settings: Settings) -> Network:
     Read proxies and CA bundle from the environment, as requests understands them.
 
     ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``; ``REQUESTS_CA_BUNDLE``,
-    ``CURL_CA_BUNDLE`` or
-    ``SSL_CERT_FILE``, unless the connection's ``verify`` says otherwise. It imports requests and reads files'
-    states, so
-    it is not for an event loop's thread.
+    ``CURL_CA_BUNDLE`` or ``SSL_CERT_FILE``, unless the connection's ``verify`` says otherwise. It imports
+    requests and reads files' states, so it is not for an event loop's thread.
 
     :param settings: the connection.
     :raises FineTuningInputError: for a proxy that not both clients can use, or a CA bundle that is not there.

@@ -184,8 +184,7 @@ def _base_url(fields: _Fields, given: str, vendor_name: str, *, allow_http: bool
     if parts.scheme == "http" and not allow_http and not _is_loopback(host):
         raise fields.wrong(
             f"the base URL {shown!r} is not encrypted, and the API key would cross the network in plain "
-            "text. "
-            "Use https://, or set 'allow_http' in the extra if that network is yours."
+            "text. Use https://, or set 'allow_http' in the extra if that network is yours."
         )
     root = f"{parts.scheme}://{_netloc(host, port)}{parts.path.rstrip('/')}"
     if vendor.base_url and not parts.path.strip("/") and vendor.serves(host):
@@ -226,8 +225,8 @@ def _of_openai(fields: _Fields, host: str, password: str) -> tuple[str, str, dic
     known = {"api_key", "base_url", "organization", "project", "default_headers", "timeout", "max_retries"}
     if refused := sorted(set(client) - known):
         raise fields.wrong(
-            f"'openai_client_kwargs' holds {', '.join(refused)}, which this provider cannot honour. "
-            "Make a connection of type 'fine_tuning' for it."
+            f"'openai_client_kwargs' holds {', '.join(refused)}, which this provider cannot honour. Make a "
+            "connection of type 'fine_tuning' for it."
         )
     extra = {name: value for name, value in fields.fields.items() if name != "openai_client_kwargs"}
     extra |= {
@@ -274,8 +273,7 @@ def settings_of(
     elif schema or port:
         raise fields.wrong(
             "a fine_tuning connection takes its whole base URL from 'Host' (such as "
-            "https://api.openai.com/v1); "
-            "leave 'Schema' and 'Port' empty."
+            "https://api.openai.com/v1); leave 'Schema' and 'Port' empty."
         )
     fields = _Fields(conn_id, options, where="the extra's")
     allow_http = fields.flag("allow_http", default=False)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_imported: dict[str, ModuleType] = {}
+
 
 async def import_off_loop(module: str) -> Any:
     """
@@ -41,7 +43,10 @@ async def import_off_loop(module: str) -> Any:
 
     :param module: its name.
     """
-    return sys.modules.get(module) or await asyncio.to_thread(importlib.import_module, module)
+    if module not in _imported:
+        # sys.modules would show one that another wait's thread is half-way through
+        _imported[module] = await asyncio.to_thread(importlib.import_module, module)
+    return _imported[module]
 
 
 class FineTuningHook(BaseHook):
@@ -125,8 +130,7 @@ class FineTuningHook(BaseHook):
     def _no_connection(self) -> FineTuningInputError:
         return FineTuningInputError(
             f"Connection {self.conn_id!r} is not defined. Create it under Admin > Connections with type "
-            "'Fine-tuning API', "
-            f"or set AIRFLOW_CONN_{self.conn_id.upper()}.",
+            f"'Fine-tuning API', or set AIRFLOW_CONN_{self.conn_id.upper()}.",
             conn_id=self.conn_id,
         )
 

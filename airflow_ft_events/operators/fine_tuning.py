@@ -35,8 +35,7 @@ class FineTuningEventsOperator(BaseOperator):
     Collect a job's events: the return value is the list of them, oldest first, each once, verbatim.
 
     The XCom ``summary`` beside it holds the job id, how many events there are by type and level, the first
-    and last one's
-    id and time, whether the job had ended, and the last metrics.
+    and last one's id and time, whether the job had ended, and the last metrics.
 
     :param job_id: the job (templated).
     :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http`` (templated); default
@@ -44,14 +43,13 @@ class FineTuningEventsOperator(BaseOperator):
     :param levels: keep only these levels (``info``, ``warn``, ``error``); default None, all.
     :param types: keep only these types (``message``, ``metrics``, …); default None, all.
     :param newer_than: id of a known event (templated): only what came after it. Default None, the whole log;
-        an id that the
-        log no longer has gives the whole log as well, and ``newer_than_found: false`` in the summary.
+        an id that the log no longer has gives the whole log as well, and ``newer_than_found: false`` in the
+        summary.
     :param max_events: keep the newest so many of those that pass the filters, from 1; default None, all.
     :param max_bytes: the most that may go into XCom, in bytes of JSON; default 1,000,000. More is an error.
     :param settle: seconds after a job's end until its log counts as complete; default 120. A running job's
-        log is read as
-        it stands, and nothing is waited for where the end lies further back or the vendor's last message is
-        there.
+        log is read as it stands, and nothing is waited for where the end lies further back or the vendor's
+        last message is there.
     :param deferrable: defer while a log settles, beyond 10 s; default from ``[operators]
         default_deferrable``.
     :returns: list of event dicts.
@@ -192,13 +190,11 @@ class FineTuningEventsOperator(BaseOperator):
         if size > self.max_bytes:
             raise FineTuningError(
                 f"Job {self.job_id}: its {len(found):,} events are {size:,} bytes of JSON, and max_bytes "
-                "allows "
-                f"{self.max_bytes:,} in XCom (connection {self.conn_id!r}). Nothing was pushed. Ways out: "
-                "types=['message'] "
-                "or levels=['warn', 'error'] to leave the metrics out, max_events for the newest only, "
-                "newer_than for what "
-                "is new since the last run, a larger max_bytes with an object-storage XCom backend, or "
-                "FineTuningHook.iter_pages in a task of your own that writes the events where they belong.",
+                f"allows {self.max_bytes:,} in XCom (connection {self.conn_id!r}). Nothing was pushed. Ways "
+                "out: types=['message'] or levels=['warn', 'error'] to leave the metrics out, max_events "
+                "for the newest only, newer_than for what is new since the last run, a larger max_bytes "
+                "with an object-storage XCom backend, or FineTuningHook.iter_pages in a task of your own "
+                "that writes the events where they belong.",
                 job_id=self.job_id,
                 conn_id=self.conn_id,
             )

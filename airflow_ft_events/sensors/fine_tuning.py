@@ -57,22 +57,17 @@ class FineTuningEventsSensor(BaseSensorOperator):
         ``fine_tuning_default``.
     :param deferrable: wait in the triggerer; default from ``[operators] default_deferrable``.
     :param raise_on_failure: fail the task when the job failed or was cancelled; with False the result is
-        returned
-        instead, for branching. Default True. A timeout, a job that is gone and a state that is unknown always
-        fail it.
+        returned instead, for branching. Default True. A timeout, a job that is gone and a state that is
+        unknown always fail it.
     :param log_events: which events go into the task log: ``messages`` (default; metrics as one progress line
-        a poll),
-        ``all`` or ``none``.
+        a poll), ``all`` or ``none``.
     :param max_poll_failures: polls in a row that may get no usable answer before the job's state counts as
-        unknown,
-        from 1; it takes 15 minutes as well. Default 5. In reschedule mode nothing is remembered, and the
-        timeout ends it.
+        unknown, from 1; it takes 15 minutes as well. Default 5. In reschedule mode nothing is remembered, and
+        the timeout ends it.
     :param cancel_on_kill: cancel the job when the task is killed on a worker, or when a user ends or clears
-        it while it
-        is deferred (Airflow 3.3). Default False: a sensor does not own the job.
+        it while it is deferred (Airflow 3.3). Default False: a sensor does not own the job.
     :returns: the result dict: ``job_id``, ``vendor``, ``outcome``, ``decided_by``, ``status``,
-        ``fine_tuned_model``,
-        ``error``, ``finished_at``, ``trained_tokens``, ``last_event``, ``metrics``.
+        ``fine_tuned_model``, ``error``, ``finished_at``, ``trained_tokens``, ``last_event``, ``metrics``.
     """
 
     template_fields: Sequence[str] = ("job_id", "conn_id")
@@ -260,10 +255,9 @@ class FineTuningEventsSensor(BaseSensorOperator):
 
     def _not_understood(self, event: object) -> FineTuningError:
         return FineTuningError(
-            f"The trigger for job {self.job_id} sent an event that cannot be understood, so nothing is "
-            "known of the job: "
-            f"{one_line(repr(event), limit=200)}. Do worker and triggerer run the same version of "
-            "airflow-ft-events?",
+            f"The trigger for job {self.job_id} sent an event that cannot be understood, so nothing is known "
+            f"of the job: {one_line(repr(event), limit=200)}. Do worker and triggerer run the same version "
+            "of airflow-ft-events?",
             job_id=self.job_id,
             conn_id=self.conn_id,
         )
@@ -279,10 +273,9 @@ class FineTuningEventsSensor(BaseSensorOperator):
             self._end(self._timed_out(None))
         self._end(
             FineTuningError(
-                f"The trigger that waited for job {self.job_id} died ({reason}); this says nothing about "
-                "the job. Is "
-                "airflow-ft-events installed where the triggerer runs? Clearing this task waits for the "
-                "job again.",
+                f"The trigger that waited for job {self.job_id} died ({reason}); this says nothing about the "
+                "job. Is airflow-ft-events installed where the triggerer runs? Clearing this task waits for "
+                "the job again.",
                 job_id=self.job_id,
                 conn_id=self.conn_id,
             ),
@@ -296,8 +289,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         End the task as Airflow's sensors do in poke mode, whichever mode this is.
 
         ``soft_fail`` skips what Airflow's own exceptions say, ``never_fail`` skips everything,
-        ``silent_fail`` has no end
-        by a fault: the wait goes on.
+        ``silent_fail`` has no end by a fault: the wait goes on.
         """
         known = isinstance(error, AirflowFailException | AirflowSensorTimeout)
         if self.silent_fail and not known and not deferred and self.deferrable:
@@ -313,9 +305,8 @@ class FineTuningEventsSensor(BaseSensorOperator):
         last = f"its last known status is {status!r}" if status else "its status is not known"
         return AirflowSensorTimeout(
             f"Job {self.job_id} did not end within {timedelta(seconds=self.timeout)} (connection "
-            f"{self.conn_id!r}); {last}. "
-            "The job itself goes on: nothing was done to it. Raise 'timeout', or look at the job on its "
-            "server."
+            f"{self.conn_id!r}); {last}. The job itself goes on: nothing was done to it. Raise 'timeout', or "
+            "look at the job on its server."
         )
 
     def _result(self, outcome: JobOutcome) -> dict[str, Any]:

@@ -198,8 +198,8 @@ class Sequence:
     :param ends: between which seconds the wait may end.
     :param requests: the most that it may ask.
     :param most_a_poll: the most that one poll may ask.
-    :param restarts: whether it comes to the same end with a restart after every poll; a count of refusals
-        in a row cannot, since it begins again.
+    :param restarts: whether it comes to the same end with a restart after every poll; a count of refusals in
+        a row cannot, since it begins again.
     """
 
     world: Callable[[], World]
