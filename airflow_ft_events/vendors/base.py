@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from airflow_ft_events.events import Event, Order
 from airflow_ft_events.jobs import JobState, Outcome
@@ -78,6 +79,7 @@ class Vendor:
     :param key_header: the header that carries the key.
     :param key_prefix: what stands before the key in that header.
     :param states: job states in lower case and what they mean; any other is unknown and waited through.
+    :param job_fields: OpenAI's name of a job's field → the name here, where it is another.
     :param last_message: pattern of the last message of a log, where it is not the one that names the outcome.
     :param model_message: pattern of the message that names the model, in its group ``model``.
     """
@@ -93,6 +95,7 @@ class Vendor:
     key_prefix: str = "Bearer "
     # Python 3.11 takes a mapping proxy for a mutable default
     states: Mapping[str, JobState] = field(default_factory=lambda: _STATES)
+    job_fields: Mapping[str, str] = field(default_factory=dict)
     last_message: re.Pattern[str] | None = None
     model_message: re.Pattern[str] = re.compile(
         r"New fine-tuned model created: (?P<model>\S+)", re.IGNORECASE
@@ -127,6 +130,16 @@ class Vendor:
         :returns: what it means; UNKNOWN for a word that is not in the table.
         """
         return self.states.get(str(status).strip().lower(), JobState.UNKNOWN)
+
+    def job_in_openai_words(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        """
+        Find a job's fields under the names that OpenAI gives them.
+
+        :param job: the job as the server described it.
+        :returns: the same job, with those names beside its own.
+        """
+        known = {name: job[own] for name, own in self.job_fields.items() if own in job}
+        return {**job, **known} if known else job
 
     def meaning_of(self, event: Event) -> Meaning | None:
         """

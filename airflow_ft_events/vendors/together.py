@@ -31,6 +31,7 @@ TOGETHER = Vendor(
             "cancelled": JobState.CANCELLED,
         }
     ),
+    job_fields=MappingProxyType({"fine_tuned_model": "model_output_name", "trained_tokens": "token_count"}),
     signals=(
         signal(r"JOB_COMPLETE|Job finished at .*", Meaning.SUCCEEDED),
         signal(r"JOB_ERROR|JOB_USER_ERROR", Meaning.FAILED),
