@@ -20,7 +20,7 @@ unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX VIRTUAL_ENV
 export AIRFLOW_HOME := $(HOME_IN)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-airflow2 lint bench constraints clean venv venv2
+.PHONY: help demo up test test-airflow2 test-system lint bench constraints clean venv venv2
 
 help: ## list the targets
 	@echo "Targets:"
@@ -31,6 +31,9 @@ help: ## list the targets
 demo: venv ## show a Dag wait for a job and gate a deployment (SCENARIO=failed, SCENARIO=cancelled, LOG=file)
 	@$(VENV)/bin/python example_dags/run_demo.py $(call option,--scenario,$(SCENARIO)) $(call option,--log,$(LOG))
 
+up: venv ## run Airflow's own UI with the example Dags and a simulated server, until Ctrl-C
+	@$(VENV)/bin/python example_dags/run_up.py
+
 test: venv ## run the tests on Airflow 3.3
 	@echo "Running the tests on Airflow $(LATEST)"
 	@$(VENV)/bin/python -m pytest -m "not system" $(ARGS)
@@ -38,6 +41,10 @@ test: venv ## run the tests on Airflow 3.3
 test-airflow2: venv2 ## run the tests on Airflow 2.11
 	@echo "Running the tests on Airflow $(TWO)"
 	@$(VENV2)/bin/python -m pytest -m "not system" $(ARGS)
+
+test-system: venv ## run the tests that need a live Airflow and PostgreSQL (about 12 minutes)
+	@echo "Running the system tests on Airflow $(LATEST)"
+	@$(VENV)/bin/python -m pytest -m system $(ARGS)
 
 lint: venv ## check style, format and types
 	@echo "ruff check" && $(VENV)/bin/python -m ruff check .

@@ -95,21 +95,38 @@ def iso_utc(seconds: float | None) -> str | None:
         return None
 
 
-def flat_numbers(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
+def flat_values(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """
-    Walk the numbers in an event's data; nested dicts are joined by dots. Lists are left out, and so are
-    numbers that no float can hold and dicts nested more than 20 deep.
+    Walk the values in an event's data; nested dicts are joined by dots, and those more than 20 deep left out.
 
     :param data: the event's ``data``.
     :param prefix: what to put before each name.
-    :returns: pairs of name and number, in the data's order.
+    :returns: pairs of name and value, in the data's order.
     """
     for name, value in data.items():
-        if isinstance(value, Mapping):
-            if prefix.count(".") < _DEEPEST:
-                yield from flat_numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, float) or (type(value) is int and abs(value) < 1e300):
+        if not isinstance(value, Mapping):
             yield f"{prefix}{name}", value
+        elif prefix.count(".") < _DEEPEST:
+            yield from flat_values(value, f"{prefix}{name}.")
+
+
+def is_number(value: object) -> bool:
+    """
+    Tell whether a value counts as a number: no bool, nor an integer that no float can hold.
+
+    :param value: what was read from JSON; NaN and Infinity are numbers here.
+    """
+    return isinstance(value, float) or (type(value) is int and abs(value) < 1e300)
+
+
+def flat_numbers(data: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
+    """
+    Walk the numbers in an event's data, named as :func:`flat_values` names them. Lists are left out.
+
+    :param data: the event's ``data``.
+    :returns: pairs of name and number, in the data's order.
+    """
+    return ((name, value) for name, value in flat_values(data) if is_number(value))
 
 
 def json_safe(value: Any) -> Any:
@@ -303,3 +320,23 @@ def last_metrics(events: Iterable[Event]) -> dict[str, int | float]:
     for event in events:
         known.update(event.metrics)
     return known
+
+
+def metrics_table(events: Iterable[Event | Mapping[str, Any]]) -> list[dict[str, int | float]]:
+    """
+    Put a job's numbers into rows, one a step, ready for pandas or a warehouse.
+
+    Events of one step share its row, and the later value of a name counts. A number that belongs to no step
+    is left out. NaN and Infinity stay as they are; :func:`json_safe` makes rows with them fit for XCom.
+
+    :param events: events or event dicts, oldest first.
+    :returns: rows sorted by ``step``; each holds the names that its step reported, nested ones joined by
+        dots.
+    """
+    rows: dict[int, dict[str, int | float]] = {}
+    for given in events:
+        event = given if isinstance(given, Event) else Event(dict(given), "")
+        numbers, step = event.metrics, event.step
+        if numbers and step is not None:
+            rows.setdefault(step, {"step": step}).update(numbers | {"step": step})
+    return [rows[step] for step in sorted(rows)]

@@ -1,4 +1,4 @@
-"""The public errors: those of the API, and the two ends of a job that Airflow must recognise."""
+"""The public errors: those of the API, and those that Airflow must recognise."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from airflow_ft_events.api.errors import (
     FineTuningPagingError,
     FineTuningRateLimited,
 )
+from airflow_ft_events.conditions import ConditionError
 
 __all__ = [
+    "ConditionError",
     "FineTuningAnswerError",
     "FineTuningApiError",
     "FineTuningAuthError",
     "FineTuningError",
+    "FineTuningGateViolated",
     "FineTuningInputError",
     "FineTuningJobCancelled",
     "FineTuningJobFailed",
@@ -35,3 +38,7 @@ class FineTuningJobFailed(FineTuningError, AirflowFailException):
 
 class FineTuningJobCancelled(FineTuningError, AirflowFailException):
     """The job was cancelled: the task fails without a retry, and ``soft_fail`` skips it, in every mode."""
+
+
+class FineTuningGateViolated(FineTuningError, AirflowFailException):
+    """A gate is closed: the job did not succeed, or a condition does not hold; the task is not retried."""

@@ -8,6 +8,8 @@ from urllib.parse import quote
 from airflow_ft_events.api.errors import FineTuningInputError
 from airflow_ft_events.events import one_line
 
+DEFERRAL_KEY = "deferral"
+"""XCom key under which a task with ``cancel_on_kill`` says which of its tries is deferred."""
 DEFAULT_CONN_ID = "fine_tuning_default"
 LOG_EVENTS = ("messages", "all", "none")
 _JOB_ID = re.compile(r"[A-Za-z0-9._:-]{1,256}")

@@ -77,6 +77,7 @@ class Look:
     :param more_before: whether there are events before them that were not read.
     :param notes: lines for the log: a logging level and a text each.
     :param asked: whether the server gave a usable answer.
+    :param paused: whether it asked for a pause instead (429).
     :param server_now: the server's clock, seconds since 1970; ours where it shows none.
     """
 
@@ -87,6 +88,7 @@ class Look:
     more_before: bool = False
     notes: list[tuple[str, str]] = field(default_factory=list)
     asked: bool = True
+    paused: bool = False
     server_now: float = 0.0
 
     @property
@@ -443,7 +445,7 @@ class JobWatch:
         self._pauses += 1
         backoff = min(LONGEST_GAP, max(self.interval, 1.0) * 2.0 ** min(self._pauses, 30))
         look.wait = max(self.interval, answered.pause if answered.pause is not None else backoff)
-        look.asked = False
+        look.asked, look.paused = False, True
         if self._pauses == 1:
             look.notes.append(
                 (

@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 import aiohttp
 from yarl import URL
 
+from airflow_ft_events.api.entra import awith_token
+from airflow_ft_events.api.errors import FineTuningAuthError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply, scrub
 from airflow_ft_events.api.network import Network, tls_context
 from airflow_ft_events.api.settings import Settings
@@ -94,6 +96,7 @@ class AsyncTransport:
         self._session = session
         self._body_limit = body_limit
         self._headers = settings.all_headers
+        self._token_lock = asyncio.Lock()
         # per connect and per read, never in total: a total counts the wait for a free connection
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=settings.connect_timeout, sock_read=settings.timeout
@@ -106,12 +109,8 @@ class AsyncTransport:
         :param request: it.
         :returns: the whole answer, whatever its status, or why there is none.
         """
-        reply = await self._send(request)
-        if isinstance(reply, ApiFault) and reply.kind is FaultKind.STALE:
-            reply = await self._send(request)
-        return reply
-
-    async def _send(self, request: ApiRequest) -> Reply:
+        if self.settings.token_scope and (fault := await self._renew_token()):
+            return fault
         params = {**self.settings.params, **request.params}
         query = f"?{urlencode(params)}" if params else ""
         try:
@@ -123,8 +122,11 @@ class AsyncTransport:
                 allow_redirects=False,
                 proxy=self._network.proxy,
             ) as answer:
-                async with asyncio.timeout(BODY_TIMEOUTS * self.settings.timeout):
+                if answer.content.is_eof():  # all of it is here, as with any small page
                     body = await self._body(answer)
+                else:
+                    async with asyncio.timeout(BODY_TIMEOUTS * self.settings.timeout):
+                        body = await self._body(answer)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return self._fault(error)
         if body is None:
@@ -133,6 +135,17 @@ class AsyncTransport:
                 FaultKind.TOO_LARGE, f"the answer is larger than the {limit} MiB that are read at most here"
             )
         return ApiAnswer(answer.status, answer.headers, body)
+
+    async def _renew_token(self) -> ApiFault | None:
+        """Replace an Entra token that ends soon, once for all who send."""
+        async with self._token_lock:
+            try:
+                settings = await awith_token(self.settings)
+            except FineTuningAuthError as error:
+                return ApiFault(FaultKind.NO_TOKEN, str(error).rstrip("."))
+            if settings is not self.settings:
+                self.settings, self._headers = settings, settings.all_headers
+        return None
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes | None:
         """Read the decoded body up to the limit; None beyond it."""

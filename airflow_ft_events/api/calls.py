@@ -10,7 +10,7 @@ from airflow_ft_events.api.errors import FineTuningPagingError
 from airflow_ft_events.api.exchange import ApiRequest, Reply, answer_of, check, read_object, unreadable
 from airflow_ft_events.api.feed import EventFeed, Mark
 from airflow_ft_events.api.settings import Settings
-from airflow_ft_events.events import Event, Order
+from airflow_ft_events.events import Event, Order, is_number
 from airflow_ft_events.inputs import quoted
 
 T = TypeVar("T")
@@ -116,8 +116,8 @@ def jobs_request(settings: Settings, *, limit: int, after: str | None = None) ->
     :param limit: jobs wanted.
     :param after: id of the last job of the page before.
     """
-    params = {"limit": str(limit)} | ({"after": after} if after else {}) if settings.vendor.pages else {}
-    return ApiRequest(path=settings.vendor.jobs_path, what="the fine-tuning jobs", params=params)
+    asked = ApiRequest(path=settings.vendor.jobs_path, what="the fine-tuning jobs")
+    return _page_of(asked, settings, limit=limit, after=after)
 
 
 def read_jobs(
@@ -134,13 +134,7 @@ def read_jobs(
     :raises FineTuningApiError: a refusal or no answer.
     :raises FineTuningAnswerError: no list of jobs.
     """
-    answer = check(request, reply, settings)
-    page = read_object(request, answer, settings)
-    jobs = page.get("data")
-    if not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
-        raise unreadable(request, answer, settings, "has no list of jobs named 'data'")
-    has_more = page.get("has_more") if settings.vendor.pages else False
-    return jobs, has_more if isinstance(has_more, bool) else None
+    return _read_page(request, reply, settings, of="jobs")
 
 
 def list_jobs(settings: Settings, limit: int | None) -> Generator[ApiRequest, Reply, list[dict[str, Any]]]:
@@ -150,29 +144,75 @@ def list_jobs(settings: Settings, limit: int | None) -> Generator[ApiRequest, Re
     :param settings: the connection.
     :param limit: jobs at most; None for all.
     """
-    jobs: list[dict[str, Any]] = []
+    asked = ApiRequest(path=settings.vendor.jobs_path, what="the fine-tuning jobs")
+    return (yield from _list_all(asked, settings, of="jobs", limit=limit))
+
+
+def list_checkpoints(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, list[dict[str, Any]]]:
+    """
+    List the checkpoints of a job, by their step where every one has a step, else as the server orders them.
+
+    :param settings: the connection.
+    :param job_id: a checked job id.
+    """
+    path = f"{settings.vendor.jobs_path}/{quoted(job_id)}/checkpoints"
+    asked = ApiRequest(path=path, what=f"the checkpoints of job {job_id}", job_id=job_id)
+    found = yield from _list_all(asked, settings, of="checkpoints", limit=None)
+    return sorted(found, key=_step_of) if all(is_number(_step_of(each)) for each in found) else found
+
+
+def _step_of(checkpoint: dict[str, Any]) -> Any:
+    return checkpoint.get("step_number", checkpoint.get("step"))
+
+
+def _page_of(asked: ApiRequest, settings: Settings, *, limit: int, after: str | None) -> ApiRequest:
+    """Ask for one page of a list."""
+    params = {"limit": str(limit)} | ({"after": after} if after else {}) if settings.vendor.pages else {}
+    return replace(asked, params=params)
+
+
+def _read_page(
+    request: ApiRequest, reply: Reply, settings: Settings, *, of: str
+) -> tuple[list[dict[str, Any]], bool | None]:
+    """Read one page of a list, and whether the server says that there are more."""
+    answer = check(request, reply, settings)
+    page = read_object(request, answer, settings)
+    found = page.get("data")
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise unreadable(request, answer, settings, f"has no list of {of} named 'data'")
+    has_more = page.get("has_more") if settings.vendor.pages else False
+    return found, has_more if isinstance(has_more, bool) else None
+
+
+def _list_all(
+    asked: ApiRequest, settings: Settings, *, of: str, limit: int | None
+) -> Generator[ApiRequest, Reply, list[dict[str, Any]]]:
+    """Read a list page by page, each item once, in the server's order."""
+    items: list[dict[str, Any]] = []
     seen: set[str] = set()
     after: str | None = None
-    while limit is None or len(jobs) < limit:
-        wanted = settings.page_size if limit is None else min(settings.page_size, limit - len(jobs))
-        request = jobs_request(settings, limit=wanted, after=after)
-        found, has_more = read_jobs(request, (yield request), settings)
-        new = [job for job in found if str(job.get("id")) not in seen]
-        seen.update(str(job.get("id")) for job in new)
-        jobs += new
+    while limit is None or len(items) < limit:
+        wanted = settings.page_size if limit is None else min(settings.page_size, limit - len(items))
+        request = _page_of(asked, settings, limit=wanted, after=after)
+        found, has_more = _read_page(request, (yield request), settings, of=of)
+        new = [item for item in found if str(item.get("id")) not in seen]
+        seen.update(str(item.get("id")) for item in new)
+        items += new
         if has_more is False:
             break
         last = found[-1].get("id") if found else None
         if not new or not isinstance(last, str) or last == after:
             if has_more:
+                whose = f" of job {asked.job_id}" if asked.job_id else ""
                 raise FineTuningPagingError(
-                    f"Connection {settings.conn_id!r}: the server says that there are more jobs and its page "
-                    f"leads nowhere (after={after!r}). Reading on would never end.",
+                    f"Connection {settings.conn_id!r}: the server says that there are more {of}{whose} and "
+                    f"its page leads nowhere (after={after!r}). Reading on would never end.",
+                    job_id=asked.job_id,
                     conn_id=settings.conn_id,
                 )
             break
         after = last
-    return jobs if limit is None else jobs[:limit]
+    return items if limit is None else items[:limit]
 
 
 def read_events(

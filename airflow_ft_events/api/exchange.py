@@ -33,7 +33,7 @@ _RETRIED = {408, 409, 429}
 _REQUEST_ID_HEADERS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id", "cf-ray")
 _KEY_LIKE = re.compile(
     r"\b(?:sk|pk|rk)[-_][\w\-*.…]{6,}|\bkey[-_](?=[\w\-*.…]{0,100}\d)[\w\-*.…]{6,}"
-    r"|\bBearer\s+(?=\S{0,100}\d)\S{6,}",
+    r"|\beyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]*|\bBearer\s+(?=\S{0,100}\d)\S{6,}",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\s\"'<>]+")
@@ -101,6 +101,8 @@ class FaultKind(StrEnum):
     """A reused connection that the server had closed: tried again once, uncounted."""
     TLS = "tls"
     TOO_LARGE = "too_large"
+    NO_TOKEN = "no_token"  # noqa: S105
+    """No Entra token could be had, so nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ def next_try(reply: Reply, *, attempt: int, max_retries: int, luck: float, now: 
     if attempt > max_retries:
         return None
     if isinstance(reply, ApiFault):
-        if reply.kind in (FaultKind.TLS, FaultKind.TOO_LARGE):
+        if reply.kind in (FaultKind.TLS, FaultKind.TOO_LARGE, FaultKind.NO_TOKEN):
             return None
     else:
         verdict = reply.headers.get("x-should-retry", "").lower()
@@ -316,6 +318,7 @@ def error_of(request: ApiRequest, reply: Reply, settings: Settings) -> FineTunin
             )
         advice = {
             FaultKind.TLS: "Check the certificate, or set 'verify' in the extra to your CA bundle",
+            FaultKind.NO_TOKEN: "Nothing was sent",
             FaultKind.TIMEOUT: "Check the network, or raise 'timeout' in the connection's extra",
         }.get(reply.kind, "Check the network, proxies and 'Host'")
         return FineTuningApiError(

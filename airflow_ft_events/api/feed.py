@@ -115,6 +115,7 @@ class EventFeed:
             self._cursor, self._seeking = self._mark.last_id, True
         self._refused: str | None = None
         self._probing = False
+        self._asked: ApiRequest | None = None
         self._done = False
         self._seen: set[str] = set()
         self._same_pages = 0
@@ -146,17 +147,20 @@ class EventFeed:
         """:returns: the next request to make, or None at the end of the walk."""
         if self._done:
             return None
+        if self._asked is not None:
+            return self._asked
         params: dict[str, str] = {}
         if self._vendor.pages:
             params["limit"] = str(self._page_size if self._page_count else self._first_page_size)
             if self._cursor is not None:
                 params["after"] = self._cursor
-        return ApiRequest(
+        self._asked = ApiRequest(
             path=self._path,
             what=f"the events of job {self._job_id}",
             params=params,
             job_id=self._job_id,
         )
+        return self._asked
 
     def take(self, answer: ApiAnswer) -> EventPage:
         """
@@ -170,6 +174,7 @@ class EventFeed:
         """
         request = self.next_request()
         assert request is not None, "the walk is over"
+        self._asked = None
         if answer.status in (400, 404) and self._cursor is not None:
             return self._cursor_refused(request, answer)
         raws, has_more = self._read(request, check(request, answer, self._settings))

@@ -6,7 +6,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,6 +48,8 @@ class Settings:
     :param max_retries: how often a call on a worker tries again; default 5.
     :param page_size: events asked for at a time; default 100.
     :param verify: whether TLS certificates are verified, or the path of a CA bundle; default True.
+    :param token_scope: what a bearer token must be for; None (default) where ``key`` is a key. A token is put
+        into ``key`` when one is needed.
     """
 
     conn_id: str
@@ -61,6 +63,7 @@ class Settings:
     max_retries: int = 5
     page_size: int = 100
     verify: bool | str = True
+    token_scope: str | None = None
 
     unknown: tuple[str, ...] = ()
     """Names in the connection's extra that mean nothing here: misspelt ones, most likely."""
@@ -283,7 +286,7 @@ def settings_of(
         )
     base_url, vendor = _base_url(fields, given, fields.text("vendor") or AUTO, allow_http=allow_http)
     key = _header_value(fields, "the API key in 'Password'", secret)
-    if not key:
+    if not key and fields.text("auth").lower() != "entra":
         raise fields.wrong(
             "it has no API key. Put the key into 'Password' (any text for a server that asks for none)."
         )
@@ -291,9 +294,16 @@ def settings_of(
 
 
 def _settings(fields: _Fields, base_url: str, vendor: Vendor, key: str) -> Settings:
-    auth = fields.text("auth").lower() or "key"
-    if auth != "key":
-        raise fields.wrong(f"the extra's 'auth' is {auth!r}; this version can only use 'key'.")
+    auth, scope = fields.text("auth").lower() or "key", None
+    if auth == "entra":
+        scope = vendor.token_scope(urlsplit(base_url).hostname or "")
+        if scope is None:
+            raise fields.wrong(
+                f"the extra's 'auth' is 'entra', which is Azure's; the vendor is {vendor.name}."
+            )
+        vendor, key = replace(vendor, key_header="Authorization", key_prefix="Bearer "), ""
+    elif auth != "key":
+        raise fields.wrong(f"the extra's 'auth' is {one_line(auth, limit=40)!r}; use 'key' or 'entra'.")
     try:
         root, params = vendor.root(base_url, api_version=fields.text("api_version") or None)
         vendor = vendor.with_signals(fields.mapping("signals"))
@@ -318,6 +328,7 @@ def _settings(fields: _Fields, base_url: str, vendor: Vendor, key: str) -> Setti
         max_retries=fields.whole("max_retries", 5, least=0, most=100),
         page_size=fields.whole("page_size", 100, least=1, most=10_000),
         verify=fields.flag("verify", default=True),
+        token_scope=scope,
         unknown=tuple(sorted(set(fields.fields) - KNOWN_EXTRA)),
     )
 

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakKeyDictionary
 
 from airflow_ft_events.api.aio import TRIGGER_BODY_LIMIT, AsyncTransport, shared_session
+from airflow_ft_events.api.entra import forget_refused
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, retry_after
 from airflow_ft_events.api.job_board import JobBoard
 from airflow_ft_events.api.network import Network
@@ -35,6 +36,8 @@ class SharedClient:
         self._resources = AsyncExitStack()
         self._transport: AsyncTransport | None = None
         self._not_before = 0.0
+        self._refusals = 0
+        self._heard: ApiAnswer | None = None
         self._intervals: Counter[float] = Counter()
         self.board = JobBoard(self._send, pause_left=self.pause_left)
 
@@ -59,6 +62,8 @@ class SharedClient:
         """
         async with self._lock:
             if self.settings.key == refused_key:
+                if not await asyncio.to_thread(forget_refused, self.settings, refused_key):
+                    return False
                 await self._connect()
             return self.settings.key != refused_key
 
@@ -105,6 +110,16 @@ class SharedClient:
         """:returns: seconds for which the server wants to be left alone by this connection; 0 for none."""
         return max(0.0, self._not_before - clock().now())
 
+    def take_refusals(self) -> int:
+        """:returns: how many requests met a 429 since this was last asked."""
+        taken, self._refusals = self._refusals, 0
+        return taken
+
+    def server_now(self) -> float:
+        """:returns: the server's clock at its newest answer, seconds since 1970; ours where it shows none."""
+        told = self._heard.server_time if self._heard is not None else None
+        return told if told is not None else clock().now()
+
     async def send(self, request: ApiRequest, *, patience: float = 0.0) -> Reply:
         """
         Carry one request, or answer it from a look that many waits share.
@@ -125,7 +140,10 @@ class SharedClient:
     async def _send(self, request: ApiRequest) -> Reply:
         assert self._transport is not None, "the client is not open"
         reply = await self._transport.send(request)
+        if isinstance(reply, ApiAnswer):
+            self._heard = ApiAnswer(reply.status, reply.headers, b"")
         if isinstance(reply, ApiAnswer) and reply.status == 429:
+            self._refusals += 1
             now = clock().now()
             asked = retry_after(reply, now=now)
             self._not_before = max(

@@ -9,6 +9,8 @@ from typing import Any
 import requests
 import urllib3
 
+from airflow_ft_events.api.entra import with_token
+from airflow_ft_events.api.errors import FineTuningAuthError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply, scrub
 from airflow_ft_events.api.network import Network
 from airflow_ft_events.api.settings import Settings
@@ -26,6 +28,7 @@ class KeyAuth(requests.auth.AuthBase):
         self._settings = settings
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        self._settings = with_token(self._settings)
         vendor = self._settings.vendor
         request.headers[vendor.key_header] = f"{vendor.key_prefix}{self._settings.key}"
         return request
@@ -108,6 +111,11 @@ class SyncTransport:
         :param request: it.
         :returns: the whole answer, whatever its status, or why there is none.
         """
+        if self.settings.token_scope:
+            try:
+                self.settings = with_token(self.settings)
+            except FineTuningAuthError as error:
+                return ApiFault(FaultKind.NO_TOKEN, str(error).rstrip("."))
         reply = self._send(request)
         if isinstance(reply, ApiFault) and reply.kind is FaultKind.STALE:
             reply = self._send(request)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import sys
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from airflow_ft_events.api import calls
-from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, FineTuningInputError
+from airflow_ft_events.api.entra import awith_token, forget_refused, with_token
+from airflow_ft_events.api.errors import (
+    FineTuningAnswerError,
+    FineTuningApiError,
+    FineTuningError,
+    FineTuningInputError,
+)
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, answer_of, next_try, scrub
 from airflow_ft_events.api.feed import EventFeed
 from airflow_ft_events.api.settings import Settings, settings_of
 from airflow_ft_events.clock import clock
-from airflow_ft_events.events import Event, EventPage, one_line
+from airflow_ft_events.events import Event, EventPage, metrics_table, one_line
 from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_count, check_job_id
 from airflow_ft_events.provider_info import UI_FIELD_BEHAVIOUR
 from airflow_ft_events.watch import JobWatch, Look
@@ -85,7 +91,7 @@ class FineTuningHook(BaseHook):
                 connection = self.get_connection(self.conn_id)
             except AirflowNotFoundException:
                 raise self._no_connection() from None
-            self._settings = self._settings_from(connection, connection.extra_dejson)
+            self._settings = with_token(self._settings_from(connection, connection.extra_dejson))
             for secret in self._settings.secrets:
                 mask_secret(secret)
         return self._settings
@@ -106,7 +112,8 @@ class FineTuningHook(BaseHook):
                 connection = await get_async_connection(self.conn_id)
             except AirflowNotFoundException:
                 raise self._no_connection() from None
-            self._settings = self._settings_from(connection, await get_async_extra_dejson(connection))
+            settings = self._settings_from(connection, await get_async_extra_dejson(connection))
+            self._settings = await awith_token(settings)
         return self._settings
 
     def _settings_from(self, connection: Connection, extra: dict[str, Any]) -> Settings:
@@ -173,6 +180,7 @@ class FineTuningHook(BaseHook):
         transport, attempt = self._sync_transport(), 1
         while True:
             reply = transport.send(request)
+            self._settings = transport.settings
             wait = self._next_try(request, reply, attempt)
             if isinstance(reply, ApiAnswer) and reply.server_time is not None:
                 self._server_ahead = reply.server_time - clock().now()
@@ -286,6 +294,43 @@ class FineTuningHook(BaseHook):
         """
         return self._run(calls.get_job(self.settings, check_job_id(job_id)))
 
+    def find_job(self, job_id: str) -> dict[str, Any] | None:
+        """
+        Read a job of a server that may show only its events.
+
+        :param job_id: the job.
+        :returns: the job, or None where the server shows none (404, 405, 501 or an answer that cannot be
+            read), while its events may well be there.
+        """
+        try:
+            return self.get_job(job_id)
+        except FineTuningAnswerError:
+            return None
+        except FineTuningApiError as error:
+            if error.status in (404, 405, 501):
+                return None
+            raise
+
+    def list_metrics(self, job_id: str) -> list[dict[str, int | float]]:
+        """
+        Read a job's numbers as a table.
+
+        :param job_id: the job.
+        :returns: rows sorted by ``step``, one a step, nested names joined by dots; see
+            :func:`~airflow_ft_events.events.metrics_table`.
+        """
+        return metrics_table(self.list_events(job_id))
+
+    def list_checkpoints(self, job_id: str) -> list[dict[str, Any]]:
+        """
+        List a job's checkpoints.
+
+        :param job_id: the job.
+        :returns: checkpoints as the server describes them, by their step where every one has a step.
+        :raises FineTuningJobNotFound: the server does not know the job, or has no checkpoints route.
+        """
+        return self._run(calls.list_checkpoints(self.settings, check_job_id(job_id)))
+
     def server_now(self) -> float:
         """:returns: the server's clock (its last Date header, else ours), seconds since 1970."""
         return clock().now() + self._server_ahead
@@ -381,6 +426,14 @@ class FineTuningHook(BaseHook):
         """Do what :meth:`get_job` does, without blocking the event loop."""
         return await self._arun(calls.get_job(await self.aget_settings(), check_job_id(job_id)))
 
+    async def alist_metrics(self, job_id: str) -> list[dict[str, int | float]]:
+        """Do what :meth:`list_metrics` does, without blocking the event loop."""
+        return metrics_table(await self.alist_events(job_id))
+
+    async def alist_checkpoints(self, job_id: str) -> list[dict[str, Any]]:
+        """Do what :meth:`list_checkpoints` does, without blocking the event loop."""
+        return await self._arun(calls.list_checkpoints(await self.aget_settings(), check_job_id(job_id)))
+
     async def alist_jobs(self, *, limit: int | None = None) -> list[dict[str, Any]]:
         """Do what :meth:`list_jobs` does, without blocking the event loop."""
         check_count("limit", limit)
@@ -403,6 +456,8 @@ class FineTuningHook(BaseHook):
         if not _is_401(look):
             return look
         refused_key = watch.settings.key
+        if not forget_refused(watch.settings, refused_key):
+            return look
         self._forget_connection()
         try:
             watch.use(self.settings)
@@ -426,7 +481,11 @@ class FineTuningHook(BaseHook):
         return again
 
     def _look(self, watch: JobWatch) -> Look:
-        return calls.converse(watch.poll(now=clock().now()), self._sync_transport().send)
+        transport = self._sync_transport()
+        look = calls.converse(watch.poll(now=clock().now()), transport.send)
+        self._settings = transport.settings
+        watch.use(transport.settings)
+        return look
 
     def newest_events(self, job_id: str) -> list[Event]:
         """

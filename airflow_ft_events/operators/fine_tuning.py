@@ -1,4 +1,4 @@
-"""FineTuningEventsOperator: hands a job's events to the tasks that follow."""
+"""The operators: FineTuningEventsOperator hands a job's events on, FineTuningGateOperator judges them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_ft_events.api.errors import (
-    FineTuningAnswerError,
-    FineTuningApiError,
-    FineTuningError,
-    FineTuningInputError,
-)
+from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Event, epoch_seconds, iso_utc, json_safe, last_metrics, level_of
-from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_count, check_early, check_job_id
+from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_count, check_early
+from airflow_ft_events.operators.gate import FineTuningGateOperator
+
+__all__ = ["FineTuningEventsOperator", "FineTuningGateOperator"]
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -125,7 +123,7 @@ class FineTuningEventsOperator(BaseOperator):
 
     def _seconds_until_settled(self, hook: FineTuningHook) -> float:
         """How long an ended job's log must still be waited for; 0 for a job that runs or shows no state."""
-        job = self._job(hook)
+        job = hook.find_job(self.job_id)
         if job is None or not self.settle:
             return 0.0
         vendor = hook.settings.vendor
@@ -139,19 +137,8 @@ class FineTuningEventsOperator(BaseOperator):
             return 0.0
         return self.settle if gone is None else min(self.settle, self.settle - gone)
 
-    def _job(self, hook: FineTuningHook) -> dict[str, Any] | None:
-        """Read the job; None where the server shows none, while its events may well be there."""
-        try:
-            return hook.get_job(check_job_id(self.job_id))
-        except FineTuningAnswerError:
-            return None
-        except FineTuningApiError as error:
-            if error.status in (404, 405, 501):
-                return None
-            raise
-
     def _collect(self, context: Context, hook: FineTuningHook) -> list[dict[str, Any]]:
-        job = self._job(hook)
+        job = hook.find_job(self.job_id)
         newer_than = self.newer_than if self.newer_than not in ("", "None", "none", "null") else None
         no_filter = self.levels is None and self.types is None
         feed = hook.read_events(

@@ -22,6 +22,7 @@ from airflow_ft_events.events import Event, iso_utc, json_safe, last_metrics, on
 from airflow_ft_events.exceptions import FineTuningJobCancelled, FineTuningJobFailed
 from airflow_ft_events.inputs import (
     DEFAULT_CONN_ID,
+    DEFERRAL_KEY,
     check_conn_id,
     check_count,
     check_early,
@@ -96,6 +97,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         self._watch: JobWatch | None = None
         self._hook: FineTuningHook | None = None
         self._wait_log: WaitLog | None = None
+        self._task_instance: Any = None
         check_early(job_id)
         check_conn_id(conn_id)
         check_count("max_poll_failures", max_poll_failures, optional=False)
@@ -112,6 +114,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         """
         self._hook = self._watch = self._wait_log = None
         if self.deferrable:
+            self._task_instance = context.get("ti")
             return self._look_and_defer()
         try:
             return super().execute(context)
@@ -204,6 +207,8 @@ class FineTuningEventsSensor(BaseSensorOperator):
         watch = self._watch
         mark = watch.mark if watch else None
         order = mark.order if mark else None
+        if self.cancel_on_kill and (deferral := getattr(self._task_instance, "id", None)):
+            self._task_instance.xcom_push(key=DEFERRAL_KEY, value=str(deferral))
         self.defer(
             trigger=FineTuningEventsTrigger(
                 job_id=self.job_id,

@@ -84,7 +84,11 @@ def _parser() -> argparse.ArgumentParser:
         help="training steps of an invented job (default 100)",
     )
     add("--ended", action="store_true", help="the jobs are over already, their logs complete")
-    add("--vendor", choices=sorted(DIALECTS), default="openai", help="whose server it is (default openai)")
+    add(
+        "--vendor",
+        choices=tuple(DIALECTS),
+        help="whose server it is; azure is the classic path (default what the logs name, else openai)",
+    )
     add("--order", choices=("newest", "oldest"), help="order of events (default the vendor's)")
     add("--no-job-route", action="store_true", help="answer 404 where a job is read")
     add("--no-events-route", action="store_true", help="answer 404 where events are read")

@@ -5,18 +5,44 @@ from __future__ import annotations
 import json
 import random
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+TERMINAL = frozenset({"succeeded", "failed", "cancelled", "canceled", "completed", "error", "user_error"})
 CANCEL_MESSAGE = "The job was stopped due to a cancellation request"
 CANCEL_EVENT_DELAY = 60
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
+Filler = Callable[..., dict[str, Any]]
+
+
 class JobEndedError(ValueError):
     """The job has ended and cannot be cancelled any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancelling:
+    """What follows a cancel request.
+
+    :param states: (seconds later, status) pairs.
+    :param events: (seconds later, raw event) pairs.
+    """
+
+    states: Sequence[tuple[int, str]] = ((0, "cancelled"),)
+    events: Sequence[tuple[int, Mapping[str, Any]]] = ()
+
+
+OPENAI_CANCELLING = Cancelling(
+    events=((CANCEL_EVENT_DELAY, {"level": "warn", "message": CANCEL_MESSAGE, "data": None}),)
+)
+
+
+def iso_time(seconds: float) -> str:
+    """Write a time as servers do that know no seconds since 1970."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def seeded(text: str) -> random.Random:
@@ -68,6 +94,8 @@ class SimulatedJob:
     :param states: (time, status) pairs, oldest first.
     :param details: fields of the job object that do not change with time.
     :param result: fields that appear with the end, by status: ``{"succeeded": {...}, "failed": {...}}``.
+    :param fill: gives an event the keys that it lacks.
+    :param cancelling: what follows a cancel request.
     """
 
     job_id: str
@@ -79,6 +107,8 @@ class SimulatedJob:
     result: dict[str, dict[str, Any]] = field(default_factory=dict)
     estimated_finish: int | None = None
     rng: random.Random = field(default_factory=lambda: seeded(""))
+    fill: Filler = fill_event
+    cancelling: Cancelling = OPENAI_CANCELLING
 
     def __post_init__(self) -> None:
         latest = float("-inf")
@@ -140,10 +170,10 @@ class SimulatedJob:
         if status in TERMINAL:
             raise JobEndedError(f"Job {self.job_id} has already ended with status {status}")
         self._drop_after(now)
-        self.states.append((now, "cancelled"))
-        at = int(now) + CANCEL_EVENT_DELAY
-        raw = {"level": "warn", "message": CANCEL_MESSAGE, "data": None}
-        self.add_event(fill_event(raw, created_at=at, rng=self.rng), shows_at=at)
+        self.states += [(now + later, state) for later, state in self.cancelling.states]
+        for later, raw in self.cancelling.events:
+            at = int(now) + later
+            self.add_event(self.fill(raw, created_at=at, rng=self.rng), shows_at=at)
 
     def set_status(self, status: str, *, now: float, result: Mapping[str, Any] | None = None) -> None:
         """Change the status from now on; statuses planned for later are dropped.
@@ -173,8 +203,8 @@ class SimulatedJob:
         if self.estimated_finish is not None:
             self.estimated_finish += by
         for event in self.events:
-            if isinstance(event, dict) and isinstance(event.get("created_at"), int):
-                event["created_at"] += by
+            if isinstance(event, dict):
+                _move_event(event, by)
 
     def encode_log(self) -> None:
         """Encode the whole log now, so that the first reader waits no longer than the next."""
@@ -205,6 +235,14 @@ class SimulatedJob:
                 item = encoded[index] = encode(self.events[index])
             items.append(item)
         return items
+
+
+def _move_event(event: dict[str, Any], seconds: int) -> None:
+    at = event.get("created_at")
+    if isinstance(at, int):
+        event["created_at"] = at + seconds
+    elif isinstance(at, str):
+        event["created_at"] = iso_time(datetime.fromisoformat(at).timestamp() + seconds)
 
 
 def encode(value: Any) -> bytes:
@@ -239,6 +277,7 @@ def scripted_job(
     status_timeline: Sequence[tuple[float, str]],
     rng: random.Random,
     fill: bool = True,
+    filler: Filler = fill_event,
 ) -> SimulatedJob:
     """Make a job from a hand-written script.
 
@@ -249,6 +288,7 @@ def scripted_job(
     :param status_timeline: (offset in seconds, status) pairs; the first one holds before its time as well.
     :param rng: where missing ids come from.
     :param fill: put in missing keys (id, object, level, type, message, created_at); False leaves them out.
+    :param filler: puts them in.
     """
     start = int(now)
     served: list[Any] = []
@@ -266,7 +306,7 @@ def scripted_job(
         at = event.get("created_at", previous)
         visible_at = int(at) if isinstance(at, int | float) and not isinstance(at, bool) else previous
         if fill:
-            event = fill_event(event, created_at=event.get("created_at", previous), rng=rng)
+            event = filler(event, created_at=event.get("created_at", previous), rng=rng)
         previous = visible_at
         served.append(event)
         shows_at.append(visible_at if appears is None else start + appears)
@@ -290,6 +330,7 @@ def scripted_job(
         details=job_details(rng),
         result=result,
         rng=rng,
+        fill=filler,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_ft_events.simulator.jobs import (
     CANCEL_MESSAGE,
+    Filler,
     SimulatedJob,
     error_of,
     fill_event,
@@ -64,11 +65,12 @@ class RecordingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A log that was read: events oldest first, what became of the job, and what is known of it."""
+    """A log that was read: events oldest first, what became of the job, what is known of it, whose it is."""
 
     events: list[dict[str, Any]]
     outcome: str
     job: dict[str, Any]
+    vendor: str | None = None
 
 
 def load_recording(source: LogSource) -> Recording:
@@ -110,7 +112,13 @@ def load_recording(source: LogSource) -> Recording:
         raise RecordingError(
             f"{name}: unknown outcome {outcome!r}; use one of {', '.join(sorted(_OUTCOMES))}"
         )
-    return Recording(events=oldest_first, outcome=_OUTCOMES[outcome], job=dict(job))
+    vendor = head.get("vendor")
+    return Recording(
+        events=oldest_first,
+        outcome=_OUTCOMES[outcome],
+        job=dict(job),
+        vendor=vendor if isinstance(vendor, str) else None,
+    )
 
 
 def outcome_of(events: Sequence[Mapping[str, Any]]) -> str:
@@ -124,20 +132,23 @@ def outcome_of(events: Sequence[Mapping[str, Any]]) -> str:
     return "running"
 
 
-def replay_job(recording: Recording, *, job_id: str, now: float, rng: random.Random) -> SimulatedJob:
+def replay_job(
+    recording: Recording, *, job_id: str, now: float, rng: random.Random, fill: Filler = fill_event
+) -> SimulatedJob:
     """Make a job that goes through the recorded log, its first event now.
 
     :param recording: the log.
     :param job_id: the job's id.
     :param now: seconds since 1970.
     :param rng: where missing ids and gaps come from.
+    :param fill: gives an event the keys that it lacks.
     """
     start = int(now)
     times = _times(recording.events, rng)
     shift = start - times[0]
     moved = [at + shift for at in times]
     served = [
-        fill_event(_with_metrics(raw), created_at=at, rng=rng)
+        fill(_with_metrics(raw), created_at=at, rng=rng)
         for raw, at in zip(recording.events, moved, strict=True)
     ]
     states = _progress(recording.events, moved)
@@ -159,6 +170,7 @@ def replay_job(recording: Recording, *, job_id: str, now: float, rng: random.Ran
         details=details | known,
         result=result,
         rng=rng,
+        fill=fill,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import formatdate
@@ -11,7 +12,7 @@ from aiohttp import web
 
 from airflow_ft_events.simulator.dialects import NO_ROUTE, Problem, Route
 from airflow_ft_events.simulator.faults import Answer, ReceivedRequest
-from airflow_ft_events.simulator.jobs import JobEndedError, Page, SimulatedJob, encode, seeded
+from airflow_ft_events.simulator.jobs import JobEndedError, SimulatedJob, encode, seeded
 from airflow_ft_events.simulator.server import Reply
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Responder:
             },
             at=now,
         )
-        route = simulator.dialect.route(method=received.method, path=received.path)
+        route = simulator.dialect.route(method=received.method, path=received.path, query=received.query)
         if isinstance(route, Route):
             received.route, received.job_id = route.name, route.job_id
         with simulator.lock:
@@ -64,7 +65,8 @@ class Responder:
     ) -> Problem | bytes:
         simulator = self._simulator
         dialect = simulator.dialect
-        if problem := dialect.check_key(headers=headers, api_key=simulator.api_key):
+        tokens = [token for token, until in simulator.bearer_tokens.items() if now < until]
+        if problem := dialect.check_key(headers=headers, api_key=simulator.api_key, tokens=tokens):
             return problem
         if isinstance(route, Problem):
             return route
@@ -83,17 +85,17 @@ class Responder:
                 job.cancel(now=now)
             except JobEndedError:
                 return dialect.already_ended(job.job_id, job.state(now=now)[0])
-        return encode(dialect.job(job.as_dict(now=now)))
+        return encode(simulator.job_object(job, now=now))
 
     def _events(self, job: SimulatedJob, query: Mapping[str, str], now: float) -> Problem | bytes:
         limit = self._limit(query)
         if isinstance(limit, Problem):
             return limit
-        after = query.get("after")
+        after = query.get("after") if self._simulator.dialect.pages else None
         page = job.page(now=now, after=after, limit=limit, newest_first=self._simulator.order == "newest")
         if page is None:
             return self._simulator.dialect.no_such_cursor(after or "")
-        return _listing(page)
+        return self._simulator.dialect.listing(page.items, has_more=page.has_more)
 
     def _list(self, query: Mapping[str, str], now: float) -> Problem | bytes:
         limit = self._limit(query)
@@ -102,28 +104,32 @@ class Responder:
         newest_first = self._simulator.all_jobs()[::-1]
         newest_first.sort(key=lambda job: -job.created_at)
         start = 0
-        if (after := query.get("after")) is not None:
+        after = query.get("after") if self._simulator.dialect.pages else None
+        if after is not None:
             ids = [job.job_id for job in newest_first]
             if after not in ids:
                 return self._simulator.dialect.no_such_cursor(after)
             start = ids.index(after) + 1
-        dialect = self._simulator.dialect
-        items = [encode(dialect.job(job.as_dict(now=now))) for job in newest_first[start : start + limit]]
-        return _listing(Page(items=items, has_more=start + limit < len(newest_first)))
+        shown = newest_first[start : start + limit]
+        items = [encode(self._simulator.job_object(job, now=now)) for job in shown]
+        return self._simulator.dialect.listing(items, has_more=start + limit < len(newest_first))
 
     def _limit(self, query: Mapping[str, str]) -> int | Problem:
+        dialect = self._simulator.dialect
         text = query.get("limit")
+        if not dialect.pages:
+            return sys.maxsize
         if text is None:
-            return self._simulator.dialect.default_limit
+            return dialect.default_limit
         if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-            return self._simulator.dialect.bad_limit(text)
+            return dialect.bad_limit(text)
         return int(text)
 
     def _finish(self, own: Problem | bytes | None, asked: Answer | None, now: float) -> Reply:
         headers = {
             "Content-Type": "application/json",
             "Date": self._date_header(now),
-            "x-request-id": f"req_{self._request_ids.getrandbits(128):032x}",
+            self._simulator.dialect.request_id_header: f"req_{self._request_ids.getrandbits(128):032x}",
         }
         latency = self._simulator.latency
         if isinstance(own, bytes):
@@ -161,11 +167,6 @@ class Responder:
         if self._date[0] != int(now):
             self._date = (int(now), formatdate(int(now), usegmt=True))
         return self._date[1]
-
-
-def _listing(page: Page) -> bytes:
-    more = b"true" if page.has_more else b"false"
-    return b'{"object":"list","data":[' + b",".join(page.items) + b'],"has_more":' + more + b"}"
 
 
 def _body(value: Any) -> bytes:

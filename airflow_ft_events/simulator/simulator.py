@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from airflow_ft_events.simulator.dialects import OrderName, RouteName, dialect_for
+from airflow_ft_events.simulator.dialects import DIALECTS, OrderName, RouteName, dialect_for
 from airflow_ft_events.simulator.faults import Answer, Fault, ReceivedRequest, ScriptedFault
-from airflow_ft_events.simulator.jobs import SimulatedJob, fill_event, random_id, scripted_job, seeded
+from airflow_ft_events.simulator.jobs import SimulatedJob, scripted_job, seeded
 from airflow_ft_events.simulator.recordings import LogSource, load_recording, recorded_job_id, replay_job
 from airflow_ft_events.simulator.responder import Responder
 from airflow_ft_events.simulator.server import HOST, HttpThread
@@ -32,7 +32,8 @@ class Simulator:
         ``add_job``; default one job made of the arguments below; an empty list for none.
     :param log: a recorded log to replay, a path or what such a file holds.
     :param outcome: how the default job ends: ``succeeded``, ``failed`` or ``cancelled``.
-    :param vendor: whose server this is; default ``openai``.
+    :param vendor: whose server this is: ``openai``, ``azure`` (classic path), ``azure-v1``, ``nebius`` or
+        ``together``; default the one that the first jobs' logs name, else ``openai``.
     :param order: ``newest`` or ``oldest`` event first; default the vendor's own.
     :param job_route: False answers ``GET …/jobs/{id}`` as a gateway without that route.
     :param events_route: False answers ``GET …/events`` as a gateway without that route.
@@ -52,7 +53,7 @@ class Simulator:
         *,
         log: LogSource | None = None,
         outcome: str = "succeeded",
-        vendor: str = "openai",
+        vendor: str | None = None,
         order: OrderName | None = None,
         job_route: bool = True,
         events_route: bool = True,
@@ -69,12 +70,15 @@ class Simulator:
             raise ValueError(f"speed must be a positive number, not {speed!r}")
         if order not in (None, "newest", "oldest"):
             raise ValueError(f"Unknown order {order!r}; use newest or oldest")
-        self.dialect = dialect_for(vendor)
-        self.vendor = vendor
+        specs = _first_jobs(jobs, {"outcome": outcome, "log": log, "ended": ended}, job_id)
+        self.dialect = dialect_for(vendor or _vendor_of(specs))
+        self.vendor = self.dialect.vendor
         self.order: OrderName = order or self.dialect.order
         self.job_route, self.events_route = job_route, events_route
         self.speed, self.clock, self.seed = speed, clock, seed
         self.api_key, self.latency = api_key, latency
+        self.bearer_tokens: dict[str, float] = {}
+        """Tokens that are taken beside the key on Azure, and until when (simulated time)."""
         self.fault: Fault | None = None
         self._port = port
         self._epoch = clock()
@@ -85,7 +89,7 @@ class Simulator:
         self._scripted: list[ScriptedFault] = []
         self._http = HttpThread(Responder(self).reply)
         self._started = False
-        for spec in _first_jobs(jobs, {"outcome": outcome, "log": log, "ended": ended}, job_id):
+        for spec in specs:
             self.add_job(**spec)
 
     def start(self) -> Self:
@@ -119,11 +123,18 @@ class Simulator:
     @property
     def connection_uri(self) -> str:
         """The Airflow connection as a URI."""
-        return f"fine-tuning://:{quote(self.api_key, safe='')}@{quote(self.base_url, safe='')}"
+        address = f"fine-tuning://:{quote(self.api_key, safe='')}@{quote(self.base_url, safe='')}"
+        return address + (f"/?{urlencode(self.connection_extra)}" if self.connection_extra else "")
+
+    @property
+    def connection_extra(self) -> dict[str, str]:
+        """The extra of the Airflow connection; empty for OpenAI, which needs none."""
+        return {} if self.vendor == "openai" else self.dialect.extra
 
     def connection_json(self) -> str:
         """Return the Airflow connection as JSON, for an ``AIRFLOW_CONN_…`` variable."""
-        return json.dumps({"conn_type": "fine_tuning", "host": self.base_url, "password": self.api_key})
+        told: dict[str, Any] = {"conn_type": "fine_tuning", "host": self.base_url, "password": self.api_key}
+        return json.dumps(told | ({"extra": self.connection_extra} if self.connection_extra else {}))
 
     @property
     def now(self) -> float:
@@ -176,15 +187,15 @@ class Simulator:
         recording = None if log is None else load_recording(log)
         with self.lock:
             rng = seeded(f"job:{self.seed}:{self._made}")
-            made_id = random_id(rng, self.dialect.job_prefix)
+            made_id = self.dialect.job_id(rng)
             if job_id is None:
                 told = recorded_job_id(recording) if recording else None
                 job_id = told if told and told not in self._jobs else made_id
             if job_id in self._jobs:
                 raise ValueError(f"There is a job {job_id!r} already")
-            now = self.now
+            now, filler = self.now, self.dialect.fill
             if recording is not None:
-                job = replay_job(recording, job_id=job_id, now=now, rng=rng)
+                job = replay_job(recording, job_id=job_id, now=now, rng=rng, fill=filler)
             elif events is not None or status_timeline:
                 job = scripted_job(
                     job_id=job_id,
@@ -193,11 +204,20 @@ class Simulator:
                     status_timeline=status_timeline,
                     rng=rng,
                     fill=fill,
+                    filler=filler,
                 )
             else:
                 job = training_job(
-                    job_id=job_id, now=now, rng=rng, outcome=outcome, duration=duration, steps=steps
+                    job_id=job_id,
+                    now=now,
+                    rng=rng,
+                    outcome=outcome,
+                    duration=duration,
+                    steps=steps,
+                    run=self.dialect.run,
+                    fill=filler,
                 )
+            job.fill, job.cancelling = filler, self.dialect.cancelling
             if ended:
                 job.move(seconds=-(job.span() + _LONG_AGO))
             job.encode_log()
@@ -222,7 +242,7 @@ class Simulator:
     def get_job(self, job_id: str) -> dict[str, Any]:
         """Return the job object as the server would answer it now."""
         with self.lock:
-            return self.dialect.job(self._jobs[job_id].as_dict(now=self.now))
+            return self.job_object(self._jobs[job_id], now=self.now)
 
     def list_events(self, job_id: str, *, future: bool = False) -> list[Any]:
         """Return the events that can be seen now, oldest first.
@@ -238,7 +258,7 @@ class Simulator:
         """Append an event to a job's log now, with the keys that it lacks, and return it."""
         with self.lock:
             job, now = self._jobs[job_id], self.now
-            filled = fill_event(event, created_at=event.get("created_at", int(now)), rng=job.rng)
+            filled = job.fill(event, created_at=event.get("created_at", int(now)), rng=job.rng)
             job.add_event(filled, shows_at=now)
             return filled
 
@@ -318,6 +338,14 @@ class Simulator:
             self._scripted.clear()
             self.fault = None
 
+    def job_object(self, job: SimulatedJob, *, now: float) -> dict[str, Any]:
+        """Return a job as the vendor describes it.
+
+        :param job: the job.
+        :param now: the simulated time.
+        """
+        return self.dialect.job(job.as_dict(now=now), changed_at=job.state(now=now)[1])
+
     def find_job(self, job_id: str) -> SimulatedJob | None:
         """Return a job, or None."""
         return self._jobs.get(job_id)
@@ -357,3 +385,15 @@ def _first_jobs(
     if specs and job_id is not None:
         specs[0]["job_id"] = job_id
     return specs
+
+
+def _vendor_of(specs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the vendor that the logs of the first jobs name.
+
+    :raises ValueError: if they name more than one.
+    """
+    logs = [load_recording(spec["log"]) for spec in specs if spec.get("log") is not None]
+    named = {vendor for log in logs if (vendor := log.vendor or "") in DIALECTS}
+    if len(named) > 1:
+        raise ValueError(f"The logs are of more than one vendor ({', '.join(sorted(named))}); name one")
+    return named.pop() if named else "openai"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from functools import partial
@@ -15,7 +16,8 @@ from airflow_ft_events.api.feed import Mark
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Order, iso_utc, one_line
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook, import_off_loop
-from airflow_ft_events.inputs import check_job_id
+from airflow_ft_events.inputs import DEFERRAL_KEY, check_job_id
+from airflow_ft_events.triggers.wait_stats import count_poll, counted_wait
 from airflow_ft_events.waitlog import LogEvents, WaitLog
 from airflow_ft_events.watch import JobWatch, Look, Patience
 
@@ -124,13 +126,44 @@ class FineTuningEventsTrigger(BaseTrigger):
         """Cancel the job, if asked for: a user marked the deferred task or cleared it (Airflow 3.3)."""
         if not self.cancel_on_kill:
             return
-        self.log.info("The task was ended by a user; cancelling job %s (cancel_on_kill).", self.job_id)
+        if await self._still_deferred():
+            self.log.info("The task is still deferred: job %s is left alone.", self.job_id)
+            return
+        hook = FineTuningHook(self.conn_id)
         try:
-            job = await FineTuningHook(self.conn_id).acancel_job(self.job_id)
+            if await self._job_has_ended(hook):
+                self.log.info("Job %s has ended: there is nothing to cancel.", self.job_id)
+                return
+            self.log.info("The task was ended by a user; cancelling job %s (cancel_on_kill).", self.job_id)
+            job = await hook.acancel_job(self.job_id)
         except FineTuningError as error:
             self.log.error("Job %s could not be cancelled: %s", self.job_id, error)
         else:
             self.log.info("Job %s is %s.", self.job_id, one_line(job.get("status"), limit=60))
+
+    async def _still_deferred(self) -> bool:
+        """
+        Tell whether the task waits on, in this very deferral.
+
+        Airflow calls ``on_kill`` as well where a triggerer was silent and another one took its waits; and a
+        task that a user cleared may be deferred again by now, in its next try.
+        """
+        task: Any = self.task_instance
+        if task is None:
+            return False
+        try:
+            return await asyncio.to_thread(_is_deferred, task)
+        except Exception as error:  # noqa: BLE001 - whatever Airflow raises, it does not tell
+            self.log.warning("Airflow does not tell the task's state (%s).", type(error).__name__)
+            return True
+
+    async def _job_has_ended(self, hook: FineTuningHook) -> bool:
+        """Tell whether the job has ended; where that cannot be told, it has not."""
+        try:
+            job = await hook.aget_job(self.job_id)
+        except FineTuningError:
+            return False
+        return (await hook.aget_settings()).vendor.state_of(job["status"]).outcome is not None
 
     async def _wait(self) -> dict[str, Any]:
         shared = await import_off_loop("airflow_ft_events.api.shared_client")
@@ -140,7 +173,8 @@ class FineTuningEventsTrigger(BaseTrigger):
                 async with shared.shared_client(
                     self.conn_id, interval=self.poll_interval, read_connection=self._read_connection
                 ) as client:
-                    return await self._follow(client)
+                    with counted_wait():
+                        return await self._follow(client)
             except FineTuningError as error:
                 if not self.silent_fail:
                     raise
@@ -158,6 +192,7 @@ class FineTuningEventsTrigger(BaseTrigger):
             last = self.end_time is not None and clock().now() >= self.end_time
             key = client.settings.key
             look = await self._look(watch, client, alone=last)
+            count_poll(look, client)
             self._log_look(look, wait_log)
             if look.outcome is not None:
                 return {"kind": "outcome", "outcome": look.outcome.as_dict()}
@@ -215,10 +250,12 @@ class FineTuningEventsTrigger(BaseTrigger):
                 raise
             except Exception as error:  # noqa: BLE001
                 gap, now = patience.failed(now=clock().now()), clock().now()
-                self.log.warning("Connection %r cannot be read now: %s.", self.conn_id, type(error).__name__)
+                # our own errors hold no secret; what a secrets backend raises may
+                why = str(error).rstrip(".") if isinstance(error, FineTuningError) else type(error).__name__
+                self.log.warning("Connection %r cannot be read now: %s.", self.conn_id, why)
                 if patience.exhausted(now=now) or (self.end_time is not None and now >= self.end_time):
                     raise patience.unknown(
-                        RuntimeError(f"the connection cannot be read ({type(error).__name__})"),
+                        RuntimeError(f"the connection cannot be read ({why})"),
                         now=now,
                         job_id=self.job_id,
                         conn_id=self.conn_id,
@@ -246,3 +283,21 @@ class FineTuningEventsTrigger(BaseTrigger):
 
 def _is_401(look: Look) -> bool:
     return isinstance(look.error, FineTuningApiError) and look.error.status == 401
+
+
+def _is_deferred(task: Any) -> bool:
+    """Ask Airflow whether this try of a task is deferred now."""
+    from airflow.providers.common.compat.sdk import XCom
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    index = task.map_index if task.map_index is not None else -1
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=task.dag_id, task_ids=[task.task_id], run_ids=[task.run_id], map_index=index
+    )
+    key = task.task_id if index < 0 else f"{task.task_id}_{index}"
+    if (states.get(task.run_id) or {}).get(key) != "deferred":
+        return False
+    deferral = XCom.get_one(
+        key=DEFERRAL_KEY, dag_id=task.dag_id, task_id=task.task_id, run_id=task.run_id, map_index=index
+    )
+    return bool(deferral == str(task.id))

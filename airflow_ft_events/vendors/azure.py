@@ -22,6 +22,11 @@ class _Azure(Vendor):
             return f"{endpoint}/openai", {"api-version": api_version}
         return f"{endpoint}/openai/v1", {}
 
+    def token_scope(self, host: str) -> str | None:
+        """Tell the scope of an Entra token; the cloud of the US government has one of its own."""
+        cloud = "us" if host.lower().endswith(".azure.us") else "com"
+        return f"https://cognitiveservices.azure.{cloud}/.default"
+
 
 AZURE = _Azure(
     name="azure",

@@ -122,6 +122,15 @@ class Vendor:
             raise ValueError(f"'api_version' is an Azure setting, and the vendor here is {self.name}")
         return base_url, {}
 
+    def token_scope(self, host: str) -> str | None:
+        """
+        Tell what a bearer token of the vendor's identity service must be for.
+
+        :param host: the server's host name.
+        :returns: the scope; None where the family takes keys only.
+        """
+        return None
+
     def state_of(self, status: object) -> JobState:
         """
         Read a job's status.

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("shared_dir")
 def replayed(log: Any) -> tuple[list[dict[str, Any]], str]:
     """Replay a log for a day; return its events, oldest first, and the job's status."""
     moment = [START]
-    with simulate(log=log, clock=lambda: moment[0]) as sim:
+    with simulate(log=log, vendor="openai", clock=lambda: moment[0]) as sim:
         moment[0] += DAY
         status: str = sim.get_job(sim.job_id)["status"]
         return read_all(sim)[::-1], status if status in ENDED else "running"
@@ -76,7 +76,7 @@ def test_a_recorded_log_tells_its_outcome_by_its_last_message_where_it_has_one(p
 
 @every_log
 def test_a_recorded_log_can_be_over_already(path: Path) -> None:
-    with simulate(log=path, ended=True, clock=lambda: START) as sim:
+    with simulate(log=path, vendor="openai", ended=True, clock=lambda: START) as sim:
         served = read_all(sim)
     assert len(served) == len(json.loads(path.read_text())["events"])
     assert served[0]["created_at"] < START

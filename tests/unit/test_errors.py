@@ -100,10 +100,12 @@ def test_an_input_error_is_a_value_error() -> None:
     assert issubclass(FineTuningInputError, ValueError)
 
 
-def test_the_public_errors_are_those_of_the_api_and_the_two_ends() -> None:
+def test_the_public_errors_are_those_of_the_api_and_those_that_airflow_must_recognise() -> None:
     from airflow_ft_events import exceptions
 
     assert {kind.__name__ for kind in (*PLAIN, *OF_THE_API)} | {
         "FineTuningJobFailed",
         "FineTuningJobCancelled",
+        "FineTuningGateViolated",
+        "ConditionError",
     } == set(exceptions.__all__)

@@ -1,0 +1,553 @@
+"""The gate's conditions: a small grammar over a job's metrics, and how they are judged. Never eval."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from airflow_ft_events.api.errors import FineTuningInputError
+from airflow_ft_events.events import Event, flat_values, is_number, json_safe, one_line
+
+LONGEST = 500
+"""Characters of a condition."""
+MOST_OPERATIONS = 40
+"""Operators, functions and parentheses of a condition: bounds its depth as well."""
+MOST_CONDITIONS = 100
+SHOWN_NAMES = 20
+
+_TOKEN = re.compile(
+    r"""
+      (?P<number> (?: [0-9]+ (?: \.[0-9]* )? | \.[0-9]+ ) (?: [eE][+-]?[0-9]+ )? )
+    | (?P<name>   [A-Za-z_][A-Za-z0-9_]* (?: \.[A-Za-z0-9_]+ )* )
+    | (?P<quoted> `[^`]*` )
+    | (?P<sign>   <= | >= | == | != | [<>+\-*/()] )
+    """,
+    re.VERBOSE,
+)
+_BLANKS = " \t\r\n"
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*")
+_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_ARITHMETIC: Mapping[str, Callable[[float, float], float]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+}
+_RANKS = {"+": 1, "-": 1, "*": 2, "/": 2}
+FUNCTIONS = ("last", "min", "max", "mean")
+_A_TERM = f"a number, a metric's name, {', '.join(f'{name}(…)' for name in FUNCTIONS)}, '-' or '('"
+_ONE_COMPARISON = "A condition compares two things: write another condition for a third"
+_NO_WORDS = "All conditions of a list must hold: write another one instead of joining two"
+
+
+class ConditionError(FineTuningInputError):
+    """
+    A condition that cannot be read.
+
+    :param position: where, in characters from 1; None where it is no text at all.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str | None = None,
+        conn_id: str | None = None,
+        position: int | None = None,
+    ) -> None:
+        super().__init__(message, job_id=job_id, conn_id=conn_id)
+        self.position = position
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "position": self.position}
+
+
+# what a condition is made of
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number, never negative: that is a :class:`Negative` of one."""
+
+    value: float
+
+    def __str__(self) -> str:
+        return shown(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a metric comes to: its last, lowest, highest or mean value."""
+
+    name: str
+    function: str = "last"
+
+    def __str__(self) -> str:
+        name = self.name if _PLAIN_NAME.fullmatch(self.name) else f"`{self.name}`"
+        return name if self.function == "last" else f"{self.function}({name})"
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """A term with its sign changed."""
+
+    of: Term
+
+    def __str__(self) -> str:
+        return f"-({self.of})" if isinstance(self.of, Arithmetic) else f"-{self.of}"
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Two terms and what is done to them."""
+
+    sign: str
+    left: Term
+    right: Term
+
+    def __str__(self) -> str:
+        rank = _RANKS[self.sign]
+        left, right = str(self.left), str(self.right)
+        if isinstance(self.left, Arithmetic) and _RANKS[self.left.sign] < rank:
+            left = f"({left})"
+        if isinstance(self.right, Arithmetic) and _RANKS[self.right.sign] <= rank:
+            right = f"({right})"
+        return f"{left} {self.sign} {right}"
+
+
+Term = Number | Metric | Negative | Arithmetic
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """
+    A comparison of two terms. ``str`` writes it so that it reads back as the same.
+
+    :param text: the condition as its author wrote it.
+    """
+
+    left: Term
+    sign: str
+    right: Term
+    text: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.sign} {self.right}"
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """What it asks of the log, from left to right."""
+        return [*_metrics_in(self.left), *_metrics_in(self.right)]
+
+
+def shown(value: float) -> str:
+    """
+    Write a number for people, exactly.
+
+    :param value: the number.
+    """
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return repr(float(value)).removesuffix(".0")
+
+
+def _metrics_in(term: Term) -> Iterator[Metric]:
+    if isinstance(term, Metric):
+        yield term
+    elif isinstance(term, Negative):
+        yield from _metrics_in(term.of)
+    elif isinstance(term, Arithmetic):
+        yield from _metrics_in(term.left)
+        yield from _metrics_in(term.right)
+
+
+# reading
+
+
+def parse(text: object) -> Condition:
+    """
+    Read a condition.
+
+    :param text: such as ``full_valid_loss <= 1.2`` or ``min(valid_loss) < 1.1 * train_loss``.
+    :raises ConditionError: where it cannot be read, with the position and what was expected there.
+    """
+    if not isinstance(text, str):
+        raise ConditionError(
+            f"A condition is {one_line(repr(text), limit=80)}; it must be a text such as "
+            "'full_valid_loss <= 1.2'."
+        )
+    if len(text) > LONGEST:
+        raise ConditionError(
+            f"Condition {one_line(text, limit=60)!r} has {len(text):,} characters; {LONGEST} is the most.",
+            position=LONGEST + 1,
+        )
+    return _Parser(text).condition()
+
+
+def parse_all(conditions: object) -> list[Condition]:
+    """
+    Read a list of conditions.
+
+    :param conditions: 1 to 100 texts.
+    :raises ConditionError: where one cannot be read, or it is no list, an empty or a too long one.
+    """
+    return [parse(text) for text in _listed(conditions)]
+
+
+def check_conditions_early(conditions: object) -> None:
+    """
+    Check conditions when the Dag is parsed, where they can be seen there.
+
+    :param conditions: a list of texts, among them templates perhaps, or an XCom argument; these are checked
+        when the task runs.
+    :raises ConditionError: as :func:`parse_all`.
+    """
+    if _comes_later(conditions):
+        return
+    for text in _listed(conditions):
+        if not _comes_later(text):
+            parse(text)
+
+
+def _comes_later(given: object) -> bool:
+    if isinstance(given, str):
+        return any(mark in given for mark in ("{{", "{%", "{#"))
+    return hasattr(given, "resolve")
+
+
+def _listed(conditions: object) -> Sequence[object]:
+    if isinstance(conditions, str | bytes) or not isinstance(conditions, Sequence):
+        raise ConditionError(
+            f"conditions is {one_line(repr(conditions), limit=80)}; it must be a list of texts such as "
+            "['full_valid_loss <= 1.2']. A template makes a list of it only in a Dag with "
+            "render_template_as_native_obj=True."
+        )
+    if not conditions:
+        raise ConditionError(
+            "conditions is empty: such a gate would let every model of a successful job through, as "
+            "FineTuningEventsSensor alone does. Give at least one, such as 'full_valid_loss <= 1.2'."
+        )
+    if len(conditions) > MOST_CONDITIONS:
+        raise ConditionError(f"There are {len(conditions):,} conditions, and {MOST_CONDITIONS} is the most.")
+    return conditions
+
+
+class _Parser:
+    """Reads one condition by recursive descent, from token to token."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._kind = ""
+        self._start = self._end = 0
+        self._operations = 0
+        self._next()
+
+    def _next(self) -> str:
+        """Go to the next token; returns the one that was passed."""
+        passed = self._word
+        self._start = self._end
+        while self._start < len(self._text) and self._text[self._start] in _BLANKS:
+            self._start += 1
+        found = _TOKEN.match(self._text, self._start)
+        if found is None:
+            self._kind = "end" if self._start == len(self._text) else "unknown"
+            self._end = min(self._start + 1, len(self._text))
+        else:
+            self._kind, self._end = str(found.lastgroup), found.end()
+        return passed
+
+    @property
+    def _word(self) -> str:
+        return self._text[self._start : self._end]
+
+    def condition(self) -> Condition:
+        left = self._sum()
+        if self._word not in _COMPARISONS:
+            self._fail("a comparison (< <= > >= == !=) or one of + - * /")
+        sign = self._next()
+        right = self._sum()
+        if self._kind != "end":
+            self._fail("the end or one of + - * /")
+        read = Condition(left, sign, right, text=self._text.strip())
+        if not read.metrics:
+            self._start = 0
+            self._fail("a metric's name on one side at least", found="numbers only")
+        return read
+
+    def _sum(self) -> Term:
+        term = self._product()
+        while self._word in ("+", "-"):
+            self._count()
+            sign = self._next()
+            term = Arithmetic(sign, term, self._product())
+        return term
+
+    def _product(self) -> Term:
+        term = self._factor()
+        while self._word in ("*", "/"):
+            self._count()
+            sign = self._next()
+            term = Arithmetic(sign, term, self._factor())
+        return term
+
+    def _factor(self) -> Term:
+        if self._word == "-":
+            self._count()
+            self._next()
+            return Negative(self._factor())
+        if self._word == "(":
+            self._count()
+            self._next()
+            inner = self._sum()
+            self._close("')' or one of + - * /")
+            return inner
+        if self._kind == "number":
+            return self._number()
+        if self._kind == "quoted":
+            return Metric(self._name())
+        if self._kind != "name":
+            self._fail(_A_TERM)
+        after = self._text[self._end :].lstrip(_BLANKS)
+        return self._function() if after.startswith("(") else Metric(self._name())
+
+    def _number(self) -> Number:
+        value = float(self._word)
+        if math.isinf(value):
+            self._fail("a number below 1.8e308")
+        self._next()
+        return Number(value)
+
+    def _function(self) -> Metric:
+        if self._word not in FUNCTIONS:
+            self._fail(f"one of {', '.join(FUNCTIONS)} before '('")
+        self._count()
+        function = self._next()
+        self._next()
+        if self._kind not in ("name", "quoted"):
+            self._fail("a metric's name")
+        name = self._name()
+        self._close("')'")
+        return Metric(name, function)
+
+    def _name(self) -> str:
+        if self._kind == "name":
+            return self._next()
+        name = self._word[1:-1]
+        if not name or one_line(name, limit=LONGEST) != name:
+            self._fail("a metric's name between the backquotes")
+        self._next()
+        return name
+
+    def _close(self, expected: str) -> None:
+        if self._word != ")":
+            self._fail(expected)
+        self._next()
+
+    def _count(self) -> None:
+        self._operations += 1
+        if self._operations > MOST_OPERATIONS:
+            self._fail(f"at most {MOST_OPERATIONS} operators, functions and parentheses")
+
+    def _fail(self, expected: str, *, found: str | None = None) -> NoReturn:
+        word = self._word
+        if found is None:
+            found = "the end" if self._kind == "end" else repr(one_line(word, limit=60) or word)
+        hint, position = "", self._start + 1
+        if word in _COMPARISONS:
+            hint = f" {_ONE_COMPARISON}." if "the end" in expected else ""
+        elif word == "=":
+            hint = " 'Is equal to' is written ==."
+        elif word.lower() in ("and", "or", "not"):
+            hint = f" {_NO_WORDS}."
+        elif word == "`":
+            hint = " There is no second backquote."
+        line = "".join(character if character.isprintable() else " " for character in self._text)
+        raise ConditionError(
+            f"Condition {one_line(self._text, limit=LONGEST)!r} cannot be read at position {position}: "
+            f"expected {expected}, found {found}.{hint}\n    {line}\n    {' ' * self._start}^",
+            position=position,
+        )
+
+
+# judging
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    What a condition came to.
+
+    :param condition: as its author wrote it.
+    :param passed: whether it holds.
+    :param value: what its left side came to; None where that is no number.
+    :param limit: what its right side came to.
+    :param step: the training step of the value, where it is one metric's value at a step.
+    :param reason: why it does not hold; None where it does.
+    """
+
+    condition: str
+    passed: bool
+    value: float | None = None
+    limit: float | None = None
+    step: int | None = None
+    reason: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """:returns: the finding as plain JSON values, by the names above."""
+        found: dict[str, Any] = json_safe(
+            {
+                "condition": self.condition,
+                "value": self.value,
+                "limit": self.limit,
+                "step": self.step,
+                "passed": self.passed,
+                "reason": self.reason,
+            }
+        )
+        return found
+
+
+def judge(conditions: Sequence[Condition], events: Iterable[Event]) -> list[Finding]:
+    """
+    Judge conditions by what a job's log says.
+
+    :param conditions: the conditions.
+    :param events: the job's events, oldest first.
+    :returns: one finding each, in the order given.
+    """
+    log = _MetricLog(events, {metric.name for condition in conditions for metric in condition.metrics})
+    return [_judged(condition, log) for condition in conditions]
+
+
+class _NoNumberError(Exception):
+    """A term that comes to no finite number: the reason, and the step where that is known."""
+
+    def __init__(self, reason: str, *, step: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.step = reason, step
+
+
+class _MetricLog:
+    """The values of the wanted metrics, and the names of all that reported a number."""
+
+    def __init__(self, events: Iterable[Event], wanted: set[str]) -> None:
+        self._series: dict[str, list[tuple[int | None, Any]]] = {}
+        self.names: set[str] = set()
+        for event in events:
+            if not event.is_metrics:
+                continue
+            step = event.step
+            for name, value in flat_values(event.data):
+                if is_number(value):
+                    self.names.add(name)
+                if name in wanted:
+                    # what is no number is kept too: an older number must not stand in for it
+                    self._series.setdefault(name, []).append((step, value))
+
+    def reported(self, name: str) -> bool:
+        return name in self._series
+
+    def reading(self, metric: Metric) -> tuple[float, int | None]:
+        """What a metric comes to, and at which step; none for a mean."""
+        series = self._series[metric.name]
+        if metric.function == "last":
+            series = series[-1:]
+        for step, value in series:
+            if not (is_number(value) and math.isfinite(value)):
+                where = "" if step is None else f" at step {step}"
+                raise _NoNumberError(f"{_plain(metric.name)} is {_kind_of(value)}{where}", step=step)
+        if metric.function == "mean":
+            return _mean([float(value) for _, value in series]), None
+        choose = max if metric.function == "max" else min
+        step, value = choose(series, key=lambda point: float(point[1]))
+        return float(value), step
+
+    def missing(self, names: Sequence[str]) -> str:
+        from difflib import get_close_matches
+
+        lacking = f"the job never reported {' and '.join(_plain(name) for name in names)}"
+        if not self.names:
+            return f"{lacking}; it reported no metrics at all"
+        near = {near for name in names for near in get_close_matches(name, self.names, n=SHOWN_NAMES)}
+        listed = [*sorted(near), *sorted(self.names - near)]
+        more = f" and {len(listed) - SHOWN_NAMES} more" if len(listed) > SHOWN_NAMES else ""
+        return f"{lacking}; it reported {', '.join(map(_plain, listed[:SHOWN_NAMES]))}{more}"
+
+
+def _plain(name: str) -> str:
+    return one_line(name, limit=80)
+
+
+def _kind_of(value: Any) -> str:
+    """Say what stands where a finite number should."""
+    if isinstance(value, float):
+        return shown(value)
+    if value is None:
+        return "null (which XCom and some servers write for NaN)"
+    kinds: dict[type, str] = {bool: "a truth value", str: "a text", list: "a list"}
+    return f"{kinds.get(type(value), 'too large')}, no number"
+
+
+def _mean(values: Sequence[float]) -> float:
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:
+        return math.inf
+
+
+def _value(term: Term, log: _MetricLog) -> float:
+    if isinstance(term, Number):
+        return term.value
+    if isinstance(term, Negative):
+        return -_value(term.of, log)
+    if isinstance(term, Metric):
+        value = log.reading(term)[0]
+    else:
+        left, right = _value(term.left, log), _value(term.right, log)
+        if term.sign == "/" and right == 0:
+            raise _NoNumberError(f"{term} divides by zero: {term.right} is 0")
+        value = _ARITHMETIC[term.sign](left, right)
+    if not math.isfinite(value):
+        raise _NoNumberError(f"{term} comes to {shown(value)}")
+    return value
+
+
+def _judged(condition: Condition, log: _MetricLog) -> Finding:
+    names = dict.fromkeys(metric.name for metric in condition.metrics)
+    lacking = [name for name in names if not log.reported(name)]
+    if lacking:
+        return Finding(condition.text, passed=False, reason=log.missing(lacking))
+    value, limit = _side(condition.left, log), _side(condition.right, log)
+    wrong = [side for side in (value, limit) if isinstance(side, _NoNumberError)]
+    if isinstance(value, _NoNumberError) or isinstance(limit, _NoNumberError):
+        return Finding(
+            condition.text,
+            passed=False,
+            value=None if isinstance(value, _NoNumberError) else value,
+            limit=None if isinstance(limit, _NoNumberError) else limit,
+            step=wrong[0].step,
+            reason="; ".join(dict.fromkeys(side.reason for side in wrong)),
+        )
+    asked = list(_metrics_in(condition.left)) or condition.metrics
+    step = log.reading(asked[0])[1] if len(asked) == 1 else None
+    passed = _COMPARISONS[condition.sign](value, limit)
+    reason = None if passed else f"{shown(value)} {condition.sign} {shown(limit)} is false"
+    return Finding(condition.text, passed=passed, value=value, limit=limit, step=step, reason=reason)
+
+
+def _side(term: Term, log: _MetricLog) -> float | _NoNumberError:
+    try:
+        return _value(term, log)
+    except _NoNumberError as error:
+        return error

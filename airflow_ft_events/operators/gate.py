@@ -1,0 +1,268 @@
+"""FineTuningGateOperator: lets a model through only if its training went well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import BaseOperator, SkipMixin
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
+
+from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
+from airflow_ft_events.conditions import Condition, Finding, check_conditions_early, judge, parse_all
+from airflow_ft_events.events import Event, Order, one_line, order_of
+from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_early, check_job_id
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+    from airflow_ft_events.jobs import JobOutcome
+
+ON_VIOLATION = ("fail", "skip")
+
+
+class FineTuningGateOperator(BaseOperator, SkipMixin):
+    """
+    Judge an ended job: it must have succeeded, and all conditions on its metrics must hold.
+
+    The decision goes into XCom ``decision`` in any case, and is the return value where the task succeeds.
+
+    :param job_id: the job (templated); it must have ended.
+    :param conditions: 1 to 100 comparisons that must all hold (templated), such as
+        ``"full_valid_loss <= 1.2"`` or ``"min(valid_loss) < 1.1 * train_loss"``.
+    :param on_violation: ``fail`` (default) fails the task without a retry; ``skip`` lets it succeed and skips
+        what is downstream.
+    :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http`` (templated); default
+        ``fine_tuning_default``.
+    :param events: the job's events from an upstream task, oldest first (templated); default None, they are
+        read from the server. The outcome is always asked of the server.
+    :param ignore_downstream_trigger_rules: with ``skip``, skip all that is downstream; with False only the
+        next tasks, and trigger rules decide about the rest. Default True.
+    :returns: ``{"job_id", "outcome", "passed", "conditions": [{"condition", "value", "limit", "step",
+        "passed", "reason"}]}``.
+    """
+
+    template_fields: Sequence[str] = ("job_id", "conn_id", "conditions", "events")
+    ui_color = "#f0ece4"
+    # the scheduler asks for it when a task that was skipped is cleared
+    inherits_from_skipmixin = True
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        conditions: Sequence[str],
+        on_violation: Literal["fail", "skip"] = "fail",
+        conn_id: str = DEFAULT_CONN_ID,
+        events: Sequence[Mapping[str, Any]] | None = None,
+        ignore_downstream_trigger_rules: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.conditions = conditions
+        self.on_violation = on_violation
+        self.conn_id = conn_id
+        self.events = events
+        self.ignore_downstream_trigger_rules = ignore_downstream_trigger_rules
+        check_early(job_id)
+        check_conn_id(conn_id)
+        check_conditions_early(conditions)
+        if on_violation not in ON_VIOLATION:
+            raise FineTuningInputError(
+                f"on_violation is {on_violation!r}; it must be one of {', '.join(ON_VIOLATION)}."
+            )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """
+        Judge the job.
+
+        :raises FineTuningGateViolated: the job did not succeed, or a condition does not hold, and
+            ``on_violation`` is ``fail``.
+        :raises FineTuningError: the job has not ended, or could not be asked for.
+        """
+        # nothing that only a running task needs is imported when a Dag is parsed
+        from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+
+        job_id, conditions = check_job_id(self.job_id), parse_all(self.conditions)
+        given = self._given_events()
+        hook = FineTuningHook(self.conn_id)
+        job = hook.find_job(job_id)
+        log: list[Event] | None = None
+        if job is not None:
+            outcome = self._outcome_of_job(job, hook)
+        else:
+            log = hook.read_events(job_id).collected_events()
+            outcome = self._outcome_of_events(log, hook)
+        if not outcome.succeeded:
+            findings = _not_checked(conditions, outcome)
+        elif given is not None:
+            findings = judge(conditions, given)
+        else:
+            findings = judge(conditions, log or hook.read_events(job_id).collected_events())
+        return self._decide(context, hook, outcome, findings)
+
+    def _given_events(self) -> list[Event] | None:
+        """The events of an upstream task, oldest first; None where they are to be read."""
+        given: object = self.events
+        if given is None:
+            return None
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+            raise FineTuningInputError(
+                f"events is {one_line(repr(given), limit=80)}; it must be a list of event dicts: pass the "
+                "output of the task that collects them, such as collect.output, or leave it out.",
+                conn_id=self.conn_id,
+            )
+        raws = [event if isinstance(event, dict) else None for event in given]
+        events = [Event(raw, "") for raw in raws if raw is not None]
+        if len(events) < len(raws):
+            raise FineTuningInputError(
+                f"events holds {one_line(repr(given[raws.index(None)]), limit=80)}; each must be the dict of "
+                "an event, as the server sent it.",
+                conn_id=self.conn_id,
+            )
+        newest_first = order_of([event.raw for event in events]) is Order.NEWEST_FIRST
+        return events[::-1] if newest_first else events
+
+    # the outcome
+
+    def _outcome_of_job(self, job: Mapping[str, Any], hook: FineTuningHook) -> JobOutcome:
+        from airflow_ft_events.jobs import JobOutcome
+
+        vendor = hook.settings.vendor
+        outcome = vendor.state_of(job.get("status")).outcome
+        if outcome is None:
+            raise self._too_early(f"has not ended: its status is {one_line(job.get('status'), limit=60)!r}")
+        in_openai_words = vendor.job_in_openai_words(job)
+        return JobOutcome.of_job(in_openai_words, job_id=self.job_id, vendor=vendor.name, outcome=outcome)
+
+    def _outcome_of_events(self, log: Sequence[Event], hook: FineTuningHook) -> JobOutcome:
+        """Go by the log as the sensor does, where the server shows no job."""
+        from airflow_ft_events.evidence import Evidence
+
+        evidence, server_now = Evidence(vendor=hook.settings.vendor), hook.server_now()
+        evidence.take(log, seen_at=server_now)
+        outcome = evidence.outcome(job_id=self.job_id, server_now=server_now)
+        if outcome is not None:
+            return outcome
+        left = evidence.seconds_left(server_now=server_now)
+        if left is None:
+            raise self._too_early(
+                "is not shown by its server, and its events announce no end, so whether it has ended cannot "
+                "be known"
+            )
+        raise self._too_early(
+            "is not shown by its server, and the end that its events announce is too fresh: something may "
+            f"take it back for another {left:.0f} s"
+        )
+
+    def _too_early(self, what: str) -> FineTuningError:
+        return FineTuningError(
+            f"Job {self.job_id} {what} (connection {self.conn_id!r}). The gate judges ended jobs only and "
+            "has decided nothing. Put a FineTuningEventsSensor in front of it, which waits for the end.",
+            job_id=self.job_id,
+            conn_id=self.conn_id,
+        )
+
+    # the decision
+
+    def _decide(
+        self, context: Context, hook: FineTuningHook, outcome: JobOutcome, findings: Sequence[Finding]
+    ) -> dict[str, Any]:
+        rows = [finding.as_dict() for finding in findings]
+        for row in rows:
+            # names of metrics are the server's words
+            row["reason"] = hook.masked(row["reason"]) if row["reason"] else None
+        violated = sum(not row["passed"] for row in rows)
+        decision = {
+            "job_id": self.job_id,
+            "outcome": outcome.outcome.value,
+            "passed": outcome.succeeded and not violated,
+            "conditions": rows,
+        }
+        task = context["ti"]
+        task.xcom_push(key="decision", value=decision)
+        ended = f"Job {self.job_id} {_ended(outcome)} (decided by its {outcome.decided_by})"
+        held = f"{len(rows) - violated} of {len(rows)} conditions hold" if outcome.succeeded else "not judged"
+        verdict = "open" if decision["passed"] else "closed"
+        self.log.info("%s; %s: the gate is %s.", ended, held, verdict)
+        table = _table(rows)
+        for row, line in zip(rows, table, strict=True):
+            (self.log.info if row["passed"] else self.log.warning)("%s", line)
+        if decision["passed"]:
+            return decision
+        if self.on_violation == "fail":
+            raise self._violated(hook, outcome, table, violated=violated)
+        # on Airflow 3 skipping leaves by an exception, and nobody would push what is returned
+        task.xcom_push(key="return_value", value=decision)
+        self._skip_downstream(context)
+        return decision
+
+    def _violated(
+        self, hook: FineTuningHook, outcome: JobOutcome, table: Sequence[str], *, violated: int
+    ) -> FineTuningError:
+        from airflow_ft_events.exceptions import FineTuningGateViolated
+
+        if not outcome.succeeded:
+            said = f": {outcome.error.message.rstrip('.')}" if outcome.error and outcome.error.message else ""
+            why = f"the job {_ended(outcome)}{said}"
+            advice = "Start it again if that was not meant" if outcome.cancelled else "Mend the cause"
+            advice = f"{advice}; no condition was judged."
+        else:
+            why = f"{violated} of {len(table)} conditions {'does' if violated == 1 else 'do'} not hold"
+            advice = "Look at the training and its data, or change the conditions."
+        lines = "\n".join(f"  {line}" for line in table)
+        return FineTuningGateViolated(
+            hook.masked(
+                f"The gate for job {self.job_id} is closed (connection {self.conn_id!r}): {why}. {advice} "
+                f"Retrying this task would find the same.\n{lines}"
+            ),
+            job_id=self.job_id,
+            conn_id=self.conn_id,
+        )
+
+    def _skip_downstream(self, context: Context) -> None:
+        """Skip what is downstream, as ShortCircuitOperator does; on Airflow 3 this does not return."""
+        this = context["task"]
+        if self.ignore_downstream_trigger_rules:
+            downstream: Any = this.get_flat_relatives(upstream=False)
+        else:
+            downstream = this.get_direct_relatives(upstream=False)
+        tasks = [task for task in downstream if not task.is_teardown]
+        if not tasks:
+            self.log.info("There is nothing downstream to skip.")
+            return
+        self.log.info("Skipping %d downstream tasks.", len(tasks))
+        task, run = context["ti"], context["dag_run"]
+        if AIRFLOW_V_3_0_PLUS:
+            self.skip(ti=task, tasks=tasks)
+        else:
+            self.skip(  # type: ignore[call-arg]
+                dag_run=run, execution_date=run.logical_date, tasks=tasks, map_index=task.map_index
+            )
+
+
+def _ended(outcome: JobOutcome) -> str:
+    return "was cancelled" if outcome.cancelled else outcome.outcome.value
+
+
+def _not_checked(conditions: Sequence[Condition], outcome: JobOutcome) -> list[Finding]:
+    reason = f"not judged: the job {_ended(outcome)}"
+    return [Finding(condition.text, passed=False, reason=reason) for condition in conditions]
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line a condition, for people."""
+    from airflow_ft_events.conditions import shown
+
+    width = min(60, max(len(row["condition"]) for row in rows))
+    lines = []
+    for row in rows:
+        value = "" if row["value"] is None else f"{shown(row['value'])}"
+        if value and row["step"] is not None:
+            value += f" at step {row['step']}"
+        said = "; ".join(part for part in (value, row["reason"]) if part)
+        mark = "holds   " if row["passed"] else "VIOLATED"
+        lines.append(f"{mark}  {one_line(row['condition']):<{width}}  {said}")
+    return lines

@@ -1,0 +1,31 @@
+"""What differs from one server family to the next: paths, keys, order, ids, words and error bodies."""
+
+from __future__ import annotations
+
+from airflow_ft_events.simulator.dialects.azure import AzureDialect, AzureV1Dialect
+from airflow_ft_events.simulator.dialects.base import Dialect, OrderName, Problem, Route, RouteName
+from airflow_ft_events.simulator.dialects.nebius import NebiusDialect
+from airflow_ft_events.simulator.dialects.openai import OpenAIDialect
+from airflow_ft_events.simulator.dialects.together import TogetherDialect
+
+__all__ = ["DIALECTS", "NO_ROUTE", "Dialect", "OrderName", "Problem", "Route", "RouteName", "dialect_for"]
+
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect
+    for dialect in (OpenAIDialect(), AzureDialect(), AzureV1Dialect(), NebiusDialect(), TogetherDialect())
+}
+
+# A gateway that never heard of a route answers before it knows whose dialect to speak.
+NO_ROUTE = Problem(status=404, body={"detail": "Not Found"})
+
+
+def dialect_for(vendor: str) -> Dialect:
+    """Return the dialect of a vendor.
+
+    :raises ValueError: if there is none; the message names those that exist.
+    """
+    try:
+        return DIALECTS[vendor]
+    except KeyError:
+        known = ", ".join(sorted(DIALECTS))
+        raise ValueError(f"Unknown vendor {vendor!r}; the simulator speaks: {known}") from None

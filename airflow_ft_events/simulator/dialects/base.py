@@ -1,0 +1,180 @@
+"""The contract of a dialect: what a server of one family does, with OpenAI's ways where a family has none."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+from urllib.parse import unquote
+
+from airflow_ft_events.simulator.jobs import OPENAI_CANCELLING, Cancelling, fill_event, random_id
+from airflow_ft_events.simulator.training import Run
+
+RouteName = Literal["events", "job", "list", "cancel"]
+OrderName = Literal["newest", "oldest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """What a request asks for."""
+
+    name: RouteName
+    job_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """An error answer, before it is encoded."""
+
+    status: int
+    body: Any
+
+
+class Dialect:
+    """A family of servers; each of its own is one small class that says what differs.
+
+    ``name`` is what ``--vendor`` takes, ``vendor`` what a connection to such a server names.
+    """
+
+    name: ClassVar[str]
+    vendor: ClassVar[str]
+    base_path: ClassVar[str] = "/v1"
+    jobs_path: ClassVar[str] = "/fine_tuning/jobs"
+    order: ClassVar[OrderName] = "newest"
+    job_prefix: ClassVar[str] = "ftjob-"
+    default_limit: ClassVar[int] = 20
+    pages: ClassVar[bool] = True
+    request_id_header: ClassVar[str] = "x-request-id"
+    api_version: ClassVar[str | None] = None
+    run: ClassVar[type[Run]]
+    states: ClassVar[Mapping[str, str]] = {}
+    cancelling: ClassVar[Cancelling] = OPENAI_CANCELLING
+
+    @property
+    def extra(self) -> dict[str, str]:
+        """The extra of an Airflow connection to such a server."""
+        version = {"api_version": self.api_version} if self.api_version else {}
+        return {"vendor": self.vendor} | version
+
+    # what is asked
+
+    def route(self, *, method: str, path: str, query: Mapping[str, str]) -> Route | Problem:
+        """Return what a request asks for, or the answer for a path that the family does not have."""
+        root = f"{self.base_path}{self.jobs_path}"
+        found: tuple[str, Route] | None = None
+        if path.rstrip("/") == root or path.startswith(f"{root}/"):
+            match [unquote(part) for part in path.removeprefix(root).strip("/").split("/")]:
+                case [""]:
+                    found = "GET", Route(name="list")
+                case [job_id]:
+                    found = "GET", Route(name="job", job_id=job_id)
+                case [job_id, "events"]:
+                    found = "GET", Route(name="events", job_id=job_id)
+                case [job_id, "cancel"]:
+                    found = "POST", Route(name="cancel", job_id=job_id)
+        if found is None:
+            return self.no_such_path(method, path)
+        if method != found[0]:
+            return self.problem(405, f"Not allowed to {method} on {path}")
+        return found[1]
+
+    def check_key(
+        self, *, headers: Mapping[str, str], api_key: str, tokens: Collection[str]
+    ) -> Problem | None:
+        """Return what a request without the right key gets, or None if the key is right.
+
+        :param headers: the request's.
+        :param api_key: the right key.
+        :param tokens: bearer tokens that are valid now.
+        """
+        given = self.bearer(headers)
+        if not given:
+            return self.problem(
+                401, "You didn't provide an API key in the Authorization header (Bearer auth)."
+            )
+        return None if given == api_key else self.wrong_key(given)
+
+    @staticmethod
+    def bearer(headers: Mapping[str, str]) -> str:
+        """Return the key in the Authorization header; "" if there is none."""
+        scheme, _, given = headers.get("Authorization", "").partition(" ")
+        return given.strip() if scheme.lower() == "bearer" else ""
+
+    # what is answered
+
+    def fill(self, raw: Mapping[str, Any], *, created_at: int, rng: random.Random) -> dict[str, Any]:
+        """Return an event with the keys that the family's events have; what is there stays as it is."""
+        return fill_event(raw, created_at=created_at, rng=rng)
+
+    def job(self, job: dict[str, Any], *, changed_at: float) -> dict[str, Any]:
+        """Return the job object in the family's shape.
+
+        :param job: it, in OpenAI's.
+        :param changed_at: since when it has its status, seconds since 1970.
+        """
+        return job | {"status": self.states.get(job["status"], job["status"])}
+
+    def job_id(self, rng: random.Random) -> str:
+        """Make a job id."""
+        return random_id(rng, self.job_prefix)
+
+    def listing(self, items: Iterable[bytes], *, has_more: bool) -> bytes:
+        """Return a page of encoded events or jobs."""
+        more = b"true" if has_more else b"false"
+        return b'{"object":"list","data":[' + b",".join(items) + b'],"has_more":' + more + b"}"
+
+    def problem(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+    ) -> Problem:
+        """Return an error answer in the family's shape."""
+        error = {"message": message, "type": kind, "param": param, "code": code}
+        return Problem(status=status, body={"error": error})
+
+    def wrong_key(self, given: str) -> Problem:
+        """Return what a wrong key gets."""
+        return self.problem(401, f"Incorrect API key provided: {masked(given)}.", code="invalid_api_key")
+
+    def no_such_path(self, method: str, path: str) -> Problem:
+        """Return what a request for an unknown path gets."""
+        return self.problem(404, f"Invalid URL ({method} {path})")
+
+    def no_such_job(self, job_id: str) -> Problem:
+        """Return what a request for an unknown job gets."""
+        text = f"Could not find fine tune: {job_id}"
+        return self.problem(404, text, param="fine_tune_id", code="fine_tune_not_found")
+
+    def no_such_cursor(self, cursor: str) -> Problem:
+        """Return what a request gets whose ``after`` names nothing."""
+        return self.problem(404, f"No such object: {cursor}", param="after", code="not_found")
+
+    def bad_limit(self, limit: str) -> Problem:
+        """Return what a request gets whose ``limit`` is no positive number."""
+        return self.problem(400, f"Invalid limit: {limit!r} is not a positive integer", param="limit")
+
+    def already_ended(self, job_id: str, status: str) -> Problem:
+        """Return what cancelling an ended job gets."""
+        return self.problem(400, f"Job has already completed: {job_id} ({status})", code="invalid_state")
+
+    def failure(self, status: int) -> Problem:
+        """Return the body for a status that a fault asks for without one."""
+        if status == 429:
+            text = "Rate limit reached. Please try again later."
+            return self.problem(429, text, kind="requests", code="rate_limit_exceeded")
+        if status >= 500:
+            text = "The server had an error while processing your request."
+            return self.problem(status, text, kind="server_error")
+        return self.problem(status, f"The request was refused with status {status}.")
+
+
+def masked(key: str) -> str:
+    """Show a key as servers do that refuse it: both ends, stars between."""
+    if len(key) < 20:
+        return key[:2] + "*" * max(len(key) - 2, 6)
+    return key[:8] + "*" * (len(key) - 12) + key[-4:]
