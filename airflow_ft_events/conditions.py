@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from airflow_ft_events.api.errors import FineTuningInputError
+from airflow_ft_events.api.errors import ConditionError
 from airflow_ft_events.events import Event, flat_values, is_number, json_safe, one_line
 
 LONGEST = 500
@@ -49,28 +49,6 @@ FUNCTIONS = ("last", "min", "max", "mean")
 _A_TERM = f"a number, a metric's name, {', '.join(f'{name}(…)' for name in FUNCTIONS)}, '-' or '('"
 _ONE_COMPARISON = "A condition compares two things: write another condition for a third"
 _NO_WORDS = "All conditions of a list must hold: write another one instead of joining two"
-
-
-class ConditionError(FineTuningInputError):
-    """
-    A condition that cannot be read.
-
-    :param position: where, in characters from 1; None where it is no text at all.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        job_id: str | None = None,
-        conn_id: str | None = None,
-        position: int | None = None,
-    ) -> None:
-        super().__init__(message, job_id=job_id, conn_id=conn_id)
-        self.position = position
-
-    def _facts(self) -> dict[str, Any]:
-        return {**super()._facts(), "position": self.position}
 
 
 # what a condition is made of

@@ -16,7 +16,15 @@ from typing import Any
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 _STEP_IN_MESSAGE = re.compile(r"Step (\d{1,15})(?:/(\d{1,15}))?\b")
 _DEEPEST = 20
-_LEVELS = {"warning": "warn", "err": "error", "critical": "error", "fatal": "error"}
+_LEVELS = {
+    "legacy_info": "info",
+    "legacy_iwarning": "warn",
+    "legacy_ierror": "error",
+    "warning": "warn",
+    "err": "error",
+    "critical": "error",
+    "fatal": "error",
+}
 
 
 class Order(StrEnum):

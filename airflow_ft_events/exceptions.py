@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_ft_events.api.errors import (
+    ConditionError,
     FineTuningAnswerError,
     FineTuningApiError,
     FineTuningAuthError,
@@ -14,7 +15,6 @@ from airflow_ft_events.api.errors import (
     FineTuningPagingError,
     FineTuningRateLimited,
 )
-from airflow_ft_events.conditions import ConditionError
 
 __all__ = [
     "ConditionError",

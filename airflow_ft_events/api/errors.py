@@ -47,6 +47,28 @@ class FineTuningInputError(FineTuningError, ValueError):
     """A parameter or a connection cannot be used as it is; nothing was asked."""
 
 
+class ConditionError(FineTuningInputError):
+    """
+    A condition of a gate cannot be read.
+
+    :param position: where, in characters from 1; None where it is no text at all.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str | None = None,
+        conn_id: str | None = None,
+        position: int | None = None,
+    ) -> None:
+        super().__init__(message, job_id=job_id, conn_id=conn_id)
+        self.position = position
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "position": self.position}
+
+
 class FineTuningApiError(FineTuningError):
     """
     The server refused, or could not be reached.

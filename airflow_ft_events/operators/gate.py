@@ -9,13 +9,13 @@ from airflow.providers.common.compat.sdk import BaseOperator, SkipMixin
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
-from airflow_ft_events.conditions import Condition, Finding, check_conditions_early, judge, parse_all
 from airflow_ft_events.events import Event, Order, one_line, order_of
 from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_early, check_job_id
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_ft_events.conditions import Condition, Finding
     from airflow_ft_events.hooks.fine_tuning import FineTuningHook
     from airflow_ft_events.jobs import JobOutcome
 
@@ -59,6 +59,9 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         ignore_downstream_trigger_rules: bool = True,
         **kwargs: Any,
     ) -> None:
+        # the grammar is imported by Dags that have a gate, and not by every Dag file with an operator
+        from airflow_ft_events.conditions import check_conditions_early
+
         super().__init__(**kwargs)
         self.job_id = job_id
         self.conditions = conditions
@@ -83,6 +86,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         :raises FineTuningError: the job has not ended, or could not be asked for.
         """
         # nothing that only a running task needs is imported when a Dag is parsed
+        from airflow_ft_events.conditions import judge, parse_all
         from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
         job_id, conditions = check_job_id(self.job_id), parse_all(self.conditions)
@@ -194,9 +198,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
             return decision
         if self.on_violation == "fail":
             raise self._violated(hook, outcome, table, violated=violated)
-        # on Airflow 3 skipping leaves by an exception, and nobody would push what is returned
-        task.xcom_push(key="return_value", value=decision)
-        self._skip_downstream(context)
+        self._skip_downstream(context, decision)
         return decision
 
     def _violated(
@@ -222,7 +224,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
             conn_id=self.conn_id,
         )
 
-    def _skip_downstream(self, context: Context) -> None:
+    def _skip_downstream(self, context: Context, decision: dict[str, Any]) -> None:
         """Skip what is downstream, as ShortCircuitOperator does; on Airflow 3 this does not return."""
         this = context["task"]
         if self.ignore_downstream_trigger_rules:
@@ -236,6 +238,9 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         self.log.info("Skipping %d downstream tasks.", len(tasks))
         task, run = context["ti"], context["dag_run"]
         if AIRFLOW_V_3_0_PLUS:
+            if self.do_xcom_push:
+                # skipping leaves by an exception there, and nobody pushes what is returned
+                task.xcom_push(key="return_value", value=decision)
             self.skip(ti=task, tasks=tasks)
         else:
             self.skip(  # type: ignore[call-arg]
@@ -248,6 +253,8 @@ def _ended(outcome: JobOutcome) -> str:
 
 
 def _not_checked(conditions: Sequence[Condition], outcome: JobOutcome) -> list[Finding]:
+    from airflow_ft_events.conditions import Finding
+
     reason = f"not judged: the job {_ended(outcome)}"
     return [Finding(condition.text, passed=False, reason=reason) for condition in conditions]
 

@@ -18,7 +18,12 @@ try:
 except ImportError:
     from airflow.models.dagbag import DagBag
 
-DAG_IDS = {"example_ft_gate_deployment", "example_ft_collect_events", "example_ft_mapped_jobs"}
+DAG_IDS = {
+    "example_ft_gate_deployment",
+    "example_ft_collect_events",
+    "example_ft_mapped_jobs",
+    "example_ft_release_with_gate",
+}
 # A job of 300 s, over after three seconds.
 SPEED = 100.0
 
@@ -78,6 +83,7 @@ def test_every_example_parses_and_the_demo_runner_is_not_taken_for_a_dag(dag_bag
         "example_collect_events.py",
         "example_gate_deployment.py",
         "example_mapped_jobs.py",
+        "example_release_with_gate.py",
     }
 
 
@@ -126,6 +132,32 @@ def test_mapped_example_waits_for_every_job_and_counts_how_they_ended(
     assert result["outcomes"] == {"succeeded": 1, "failed": 1, "cancelled": 1}
     assert result["models"] == [simulator.get_job(job_ids[0])["fine_tuned_model"]]
     assert job_ids[2] in resumed
+
+
+@pytest.mark.parametrize(("most_loss", "deployed"), [(1.2, True), (0.1, False)])
+def test_release_is_skipped_unless_the_metrics_hold(
+    dag_bag: DagBag, simulator: Simulator, resumed: list[str], most_loss: float, deployed: bool
+):
+    job_id = simulator.add_job(outcome="succeeded")
+    run = _run(dag_bag, "example_ft_release_with_gate", job_id=job_id, most_loss=most_loss)
+    assert run.state == "success"
+    assert resumed == [job_id]
+    assert _states(run) == {
+        "wait_for_job": ["success"],
+        "gate": ["success"],
+        "deploy": ["success" if deployed else "skipped"],
+    }
+    decision = _xcom(run, "gate")
+    assert decision["passed"] is deployed
+    assert [row["passed"] for row in decision["conditions"]] == [deployed, True]
+    if deployed:
+        assert _xcom(run, "deploy") == simulator.get_job(job_id)["fine_tuned_model"]
+
+
+def test_release_fails_with_a_job_that_failed(dag_bag: DagBag, simulator: Simulator):
+    run = _run(dag_bag, "example_ft_release_with_gate", job_id=simulator.add_job(outcome="failed"))
+    assert run.state == "failed"
+    assert _states(run)["gate"] == _states(run)["deploy"] == ["upstream_failed"]
 
 
 def test_demo_names_the_scenarios_when_it_is_asked_for_another():

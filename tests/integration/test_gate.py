@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
 from airflow_ft_events.conditions import ConditionError
 from airflow_ft_events.events import json_safe, metrics_table
@@ -25,7 +26,7 @@ from airflow_ft_events.exceptions import (
     FineTuningPagingError,
 )
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
-from airflow_ft_events.operators.fine_tuning import FineTuningGateOperator
+from airflow_ft_events.operators.fine_tuning import FineTuningEventsOperator, FineTuningGateOperator
 from airflow_ft_events.simulator import Simulator
 
 try:
@@ -128,7 +129,7 @@ def test_a_violation_fails_without_a_retry_after_its_decision_was_pushed(
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "NaN"])
 def test_a_last_loss_that_is_no_number_closes_the_gate(value: Any, server: Simulator, gate: Any) -> None:
     job_id = ended(server, 0.9, 0.5, value)
-    with pytest.raises(FineTuningGateViolated, match="train_loss is .* at step 3"):
+    with pytest.raises(FineTuningGateViolated, match=r"train_loss is .* at step 3"):
         gate(job_id)
 
 
@@ -247,7 +248,7 @@ def test_given_events_are_judged_and_not_read(server: Simulator, gate: Any) -> N
 
 @pytest.mark.parametrize("given", ["None", "[{}]", {"id": "x"}, 3, [None], ["ftevent-1"], [{}, 7]])
 def test_events_that_are_no_list_of_events_are_refused(given: Any, server: Simulator, gate: Any) -> None:
-    with pytest.raises(FineTuningInputError, match="events (is|holds)"):
+    with pytest.raises(FineTuningInputError, match=r"events (is|holds)"):
         gate(ended(server, 0.5), events=given)
     assert server.requests == []
 
@@ -290,6 +291,18 @@ def test_templates_are_checked_once_they_are_rendered(server: Simulator, gate: A
     assert server.requests == []
 
 
+def test_xcom_arguments_are_left_for_the_run_and_make_the_gate_follow_their_task() -> None:
+    with DAG("ft_gate_arguments", schedule=None, start_date=datetime(2024, 1, 1, tzinfo=UTC)):
+        collect = FineTuningEventsOperator(task_id="collect", job_id="ftjob-1")
+        whole = FineTuningGateOperator(
+            task_id="whole", job_id=collect.output["job_id"], conditions=collect.output["conditions"]
+        )
+        inner = FineTuningGateOperator(
+            task_id="inner", job_id="ftjob-1", conditions=[GOOD, collect.output["one"]], events=collect.output
+        )
+    assert whole.upstream_task_ids == inner.upstream_task_ids == {"collect"}
+
+
 def test_no_secret_of_the_connection_reaches_the_decision(
     server: Simulator, gate: Any, connect: Any, task: Any, logs: Any
 ) -> None:
@@ -303,7 +316,7 @@ def test_no_secret_of_the_connection_reaches_the_decision(
 
 # in a Dag
 
-DAG = """
+GATES = """
 from __future__ import annotations
 
 import datetime
@@ -335,7 +348,10 @@ with DAG("ft_gates", schedule=None, start_date=datetime.datetime(2024, 1, 1), pa
         )
         gate >> Deploy(task_id=f"{name}_deploy") >> Deploy(task_id=f"{name}_tell", trigger_rule="all_done")
     alone = FineTuningGateOperator(
-        task_id="alone", job_id="{{ dag_run.conf['job_id'] }}", conditions=["train_loss < 0.6"], on_violation="skip"
+        task_id="alone",
+        job_id="{{ dag_run.conf['job_id'] }}",
+        conditions=["train_loss < 0.6"],
+        on_violation="skip",
     )
 """
 
@@ -345,7 +361,7 @@ def dag_bag(airflow_db: Path) -> DagBag:
     """The Dag, in the configured folder: Airflow 3 runs nothing else."""
     folder = airflow_db / "dags" / "gates"
     folder.mkdir()
-    (folder / "gates.py").write_text(DAG)
+    (folder / "gates.py").write_text(GATES)
     return DagBag(dag_folder=str(folder))
 
 

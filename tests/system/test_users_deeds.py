@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from airflow_ft_events.simulator import Simulator
-from tests.system.conftest import LiveAirflow, wait_for
+from tests.system.live import LiveAirflow, wait_for
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 

@@ -109,6 +109,12 @@ def test_a_message_means_what_its_vendor_means_by_it(vendor: str, message: str, 
         ("TRAINING_COMPLETE", None),
         ("JOB_START", None),
         ("JOB_ERROR_RETRY", None),
+        ("job_complete", "succeeded"),
+        ("job_error", "failed"),
+        ("job_stopped", "cancelled"),
+        ("job_restarted", "restarted"),
+        ("cancel_requested", None),
+        ("early_stopped", None),
     ],
 )
 def test_together_tells_by_the_type(kind: str, meaning: str | None) -> None:
@@ -203,3 +209,28 @@ def test_a_servers_own_words_come_before_the_vendors() -> None:
 def test_a_vendor_of_ones_own_is_made_from_another() -> None:
     vendor = replace(VENDORS["openai"], name="acme", jobs_path="/jobs")
     assert vendor.state_of("succeeded") is JobState.SUCCEEDED
+
+
+def test_together_jobs_have_the_model_and_the_tokens_under_names_of_their_own() -> None:
+    job = {"id": "ft-1", "model_output_name": "acme/llama-1", "token_count": 7, "status": "completed"}
+    read = VENDORS["together"].job_in_openai_words(job)
+    assert read == {**job, "fine_tuned_model": "acme/llama-1", "trained_tokens": 7}
+    assert VENDORS["together"].job_in_openai_words({"id": "ft-1"}) == {"id": "ft-1"}
+    assert VENDORS["openai"].job_in_openai_words(job) is job
+
+
+@pytest.mark.parametrize(
+    ("host", "scope"),
+    [
+        ("acme.openai.azure.com", "https://cognitiveservices.azure.com/.default"),
+        ("127.0.0.1", "https://cognitiveservices.azure.com/.default"),
+        ("ACME.openai.azure.US", "https://cognitiveservices.azure.us/.default"),
+    ],
+)
+def test_azure_takes_tokens_for_the_scope_of_its_cloud(host: str, scope: str) -> None:
+    assert VENDORS["azure"].token_scope(host) == scope
+
+
+@pytest.mark.parametrize("name", ["openai", "nebius", "together"])
+def test_the_other_vendors_take_keys_only(name: str) -> None:
+    assert VENDORS[name].token_scope("acme.openai.azure.com") is None

@@ -1,0 +1,64 @@
+"""
+Wait for a fine-tuning job, judge its metrics, and deploy its model only if training went well.
+
+A job that failed or was cancelled fails the sensor. A job that succeeded with worse metrics than the gate's
+conditions allow skips the deployment: nothing is red then, and the gate's XCom `decision` says why.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Param, dag, task
+
+from airflow_ft_events.operators.fine_tuning import FineTuningGateOperator
+from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
+
+
+@dag(
+    dag_id="example_ft_release_with_gate",
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    params={
+        "job_id": Param("ftjob-abc123", type="string", description="The fine-tuning job to wait for."),
+        "most_loss": Param(
+            1.2, type="number", description="The highest full validation loss to deploy with."
+        ),
+    },
+    tags=["example", "fine-tuning"],
+    doc_md=__doc__,
+)
+def example_ft_release_with_gate() -> None:
+    wait = FineTuningEventsSensor(
+        task_id="wait_for_job",
+        job_id="{{ params.job_id }}",
+        conn_id="fine_tuning_default",
+        deferrable=True,
+        poke_interval=5,  # seconds; a minute is enough for jobs that take hours
+        timeout=timedelta(days=2).total_seconds(),
+    )
+    gate = FineTuningGateOperator(
+        task_id="gate",
+        job_id="{{ params.job_id }}",
+        conn_id="fine_tuning_default",
+        conditions=[
+            "full_valid_loss <= {{ params.most_loss }}",
+            "full_valid_loss <= 2 * mean(train_loss)",  # else it may have learned its data by heart
+        ],
+        on_violation="skip",
+    )
+
+    @task
+    def deploy(job: dict[str, Any], decision: dict[str, Any]) -> str:
+        """Stand where your own deployment would: it gets the results of the sensor and of the gate."""
+        model = job["fine_tuned_model"]
+        print(f"Deploying {model}: {len(decision['conditions'])} conditions hold")
+        return model
+
+    wait >> gate
+    deploy(wait.output, gate.output)
+
+
+example_ft_release_with_gate()
