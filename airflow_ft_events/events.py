@@ -76,7 +76,7 @@ def epoch_seconds(value: object) -> float | None:
             except ValueError:
                 return None
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, int | float) and abs(value) < 1e11:
+    if isinstance(value, int | float) and 0 < value < 1e11:
         return float(value)
     return None
 
@@ -137,18 +137,21 @@ def flat_numbers(data: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
     return ((name, value) for name, value in flat_values(data) if is_number(value))
 
 
-def json_safe(value: Any) -> Any:
+def json_safe(value: Any, *, depth: int = 200) -> Any:
     """
     Make a value fit for XCom: databases refuse NaN and Infinity in JSON, and some servers send them.
 
     :param value: what was read from JSON.
+    :param depth: how deep it is followed; what lies deeper becomes None. Default 200.
     :returns: the same, with None for every number that is not finite.
     """
+    if depth == 0:
+        return None
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: json_safe(inner) for name, inner in value.items()}
-    return [json_safe(inner) for inner in value] if isinstance(value, list) else value
+        return {name: json_safe(inner, depth=depth - 1) for name, inner in value.items()}
+    return [json_safe(inner, depth=depth - 1) for inner in value] if isinstance(value, list) else value
 
 
 def server_id(raw: Mapping[str, Any]) -> str | None:
@@ -159,6 +162,8 @@ def server_id(raw: Mapping[str, Any]) -> str | None:
     :returns: the id, or None where it is missing, null, empty or no string.
     """
     found = raw.get("id")
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
     return found if isinstance(found, str) and found else None
 
 

@@ -20,6 +20,7 @@ class _Claim:
     outcome: Outcome
     event: Event
     at: float
+    seen_at: float
     from_error: bool
 
     @property
@@ -49,23 +50,26 @@ class Evidence:
         """The outcome that :attr:`announced` names."""
         return self._claim.outcome if self._claim and not self._claim.from_error else None
 
-    def take(self, events: Iterable[Event], *, seen_at: float) -> None:
+    def take(self, events: Iterable[Event], *, seen_at: float, now: float | None = None) -> None:
         """
         Take new events.
 
         :param events: oldest first.
         :param seen_at: the server's clock, for events without a time.
+        :param now: our clock; default the server's.
         """
+        now = seen_at if now is None else now
         for event in events:
             self._model = self._vendor.model_in(event) or self._model
             meaning = self._vendor.meaning_of(event)
             at = event.created_at if event.created_at is not None else seen_at
-            if self._claim is not None and at < (self._claim.event.created_at or 0.0):
+            says_little = event.is_metrics or (meaning is None and event.level != "error")
+            if self._claim is not None and says_little and at <= (self._claim.event.created_at or 0.0):
                 continue  # it came late, and was made before the end that is claimed
             if meaning is not None and meaning.outcome is not None:
-                self._claim = _Claim(meaning.outcome, event, at, from_error=False)
+                self._claim = _Claim(meaning.outcome, event, at, now, from_error=False)
             elif event.level == "error":
-                self._claim = _Claim(Outcome.FAILED, event, at, from_error=True)
+                self._claim = _Claim(Outcome.FAILED, event, at, now, from_error=True)
             elif self._claim is not None and self._takes_back(self._claim, meaning):
                 self._claim = None
 
@@ -75,24 +79,31 @@ class Evidence:
             return meaning is Meaning.RESTARTED
         return meaning is not Meaning.AFTERMATH or not claim.event.error_code
 
-    def seconds_left(self, *, server_now: float) -> float | None:
+    def seconds_left(self, *, server_now: float, now: float | None = None) -> float | None:
         """
-        Tell how long until the claim stands.
+        Tell how long until the claim stands: by the server's clock, and by ours or since we saw it.
 
         :param server_now: the server's clock, seconds since 1970.
+        :param now: our clock; default the server's.
         :returns: seconds, 0 or less where it stands; None where nothing is claimed.
         """
-        return self._claim.at + self._claim.stands_after - server_now if self._claim else None
+        claim = self._claim
+        if claim is None:
+            return None
+        now = server_now if now is None else now
+        begun = min(claim.at, claim.seen_at)
+        return max(claim.at + claim.stands_after - server_now, begun + claim.stands_after - now)
 
-    def outcome(self, *, job_id: str, server_now: float) -> JobOutcome | None:
+    def outcome(self, *, job_id: str, server_now: float, now: float | None = None) -> JobOutcome | None:
         """
         Decide by the events alone.
 
         :param job_id: the job.
         :param server_now: the server's clock, seconds since 1970.
+        :param now: our clock; default the server's.
         :returns: the outcome once its claim stands, else None.
         """
-        left = self.seconds_left(server_now=server_now)
+        left = self.seconds_left(server_now=server_now, now=now)
         if self._claim is None or left is None or left > 0:
             return None
         event = self._claim.event

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from airflow_ft_events.api.calls import job_request, read_job
@@ -38,6 +38,12 @@ GONE_AFTER = 120.0
 LONGEST_GAP = 600.0
 UNKNOWN_AFTER = 900.0
 PAGES_A_POLL = 10
+CLAIM_LONG_PAST = 600.0
+"""Seconds since which an end must have stood to be believed where the job route was asked just now."""
+PAGES_AT_MOST = 200
+"""Pages of one poll, where a log must be walked from its old end; the next poll goes on from there."""
+JOB_ITSELF_EVERY = 7200.0
+"""Seconds after which a job is asked for itself, where looks at the job list are shared: a list may lag."""
 SMALLEST_PAGE = 10
 
 
@@ -179,6 +185,7 @@ class JobWatch:
     :param max_failures: polls in a row that may fail before the job's state counts as unknown (and 15
         minutes); default 5.
     :param first: whether nothing of this wait was asked before; only then a job that no route knows ends it.
+    :param remembers: whether this object lives on between polls; it does not in reschedule mode.
     :param job_seen: whether the job route has answered before, on the worker or before a restart.
     :param mark: the newest event that was read before.
     """
@@ -191,6 +198,7 @@ class JobWatch:
         interval: float = 60.0,
         max_failures: int = 5,
         first: bool = True,
+        remembers: bool = True,
         job_seen: bool = False,
         mark: Mark | None = None,
     ) -> None:
@@ -209,6 +217,9 @@ class JobWatch:
         self._answered_before = job_seen or not first
         self._job_asked_at: float | None = None
         self._job_missing = False
+        self._job_missing_since = 0.0
+        self._job_itself_asked_at = float("-inf")
+        self._remembers = remembers
         self._events_asked_at: float | None = None
         self._events_missing = False
         self._unconfirmed: Event | None = None
@@ -251,7 +262,7 @@ class JobWatch:
             if answer is not None and answer.server_time is not None:
                 server_now = answer.server_time
         if events.route is _Route.OK:
-            self._evidence.take(look.events, seen_at=server_now)
+            self._evidence.take(look.events, seen_at=server_now, now=now)
             announced = self._evidence.announced
             if announced is None:
                 self._unconfirmed = None
@@ -263,7 +274,29 @@ class JobWatch:
             job = yield from self._read_job(look, now)
         look.server_now = server_now
         self._decide(look, events, job, now=now)
+        if look.outcome is not None and look.outcome.decided_by == "event":
+            yield from self._make_sure_no_job_shows(look, now)
         return look
+
+    def _make_sure_no_job_shows(self, look: Look, now: float) -> Generator[ApiRequest, Reply, None]:
+        """
+        Let the events decide only where the job route is missing for good.
+
+        One bad answer of it must not do: it is asked again in the poll that decides, and must have been
+        missing for two minutes, unless that cannot be remembered or the end lies long past.
+        """
+        claimed, look.outcome = look.outcome, None
+        missing_for = now - self._job_missing_since
+        left = self._evidence.seconds_left(server_now=look.server_now, now=now)
+        long_past = left is not None and left <= -CLAIM_LONG_PAST
+        if self._remembers and not long_past and missing_for < GONE_AFTER:
+            look.wait = min(self.interval, GONE_AFTER - missing_for)
+            return
+        again = yield from self._read_job(look, now)
+        if again.route is _Route.MISSING:
+            look.outcome = claimed
+        elif again.route is _Route.OK:
+            self._job_missing = False
 
     def _events_are_due(self, now: float, events_every: float) -> bool:
         if self._job_next and not self._job_missing:
@@ -303,12 +336,13 @@ class JobWatch:
             first_page_size=self._ask_for,
             mark=self._mark,
             depth=1 if first else PAGES_A_POLL,
+            budget=PAGES_AT_MOST,
         )
         answer: ApiAnswer | None = None
         while request := feed.next_request():
             reply = yield request
             cursor_refused = isinstance(reply, ApiAnswer) and reply.status in (400, 404)
-            if isinstance(reply, ApiFault) or not (reply.status < 300 or cursor_refused):
+            if isinstance(reply, ApiFault) or not (200 <= reply.status < 300 or cursor_refused):
                 return _answered(request, reply, self.settings, now=now), None
             answer = reply
             try:
@@ -323,7 +357,7 @@ class JobWatch:
         look.more_before = feed.cut
         if first and len(found) > self.settings.page_size:
             # an oldest-first server had to be read to its end
-            self._evidence.take(found[: -self.settings.page_size], seen_at=now)
+            self._evidence.take(found[: -self.settings.page_size], seen_at=now, now=now)
             found, look.more_before = found[-self.settings.page_size :], True
         look.events = found
         if not first:
@@ -343,8 +377,11 @@ class JobWatch:
     def _read_job(self, look: Look, now: float) -> Generator[ApiRequest, Reply, _Answered]:
         self._job_asked_at = now
         request = job_request(self.settings, self.job_id)
+        if self._unconfirmed is not None or now - self._job_itself_asked_at >= JOB_ITSELF_EVERY:
+            self._job_itself_asked_at = now
+            request = replace(request, asks_state=False)
         reply = yield request
-        if isinstance(reply, ApiFault) or not reply.status < 300:
+        if isinstance(reply, ApiFault) or not 200 <= reply.status < 300:
             return _answered(request, reply, self.settings, now=now)
         try:
             job = read_job(request, reply, self.settings)
@@ -362,7 +399,7 @@ class JobWatch:
                 job_id=self.job_id,
                 vendor=self.settings.vendor.name,
                 outcome=state.outcome,
-            )
+            ).masked(self.settings.secrets)
         elif state is not JobState.ACTIVE:
             what = (
                 "is paused"
@@ -377,7 +414,7 @@ class JobWatch:
             if answered.route is _Route.DENIED and not look.outcome:
                 look.error, look.asked = answered.error, False
                 return
-        self._note_routes(look, events, job)
+        self._note_routes(look, events, job, now=now)
         if look.outcome:
             return
         if events.route is _Route.PAUSE or job.route is _Route.PAUSE:
@@ -390,7 +427,8 @@ class JobWatch:
             return
         if job.route is _Route.OK:
             self._not_found = 0
-        if job.route is _Route.MISSING and events.route is _Route.MISSING and not self._answered_before:
+        both_missing = job.route is _Route.MISSING and events.route is _Route.MISSING
+        if both_missing and not self._answered_before and not self._patience.failures:
             look.error, look.asked = job.error, False
             return
         if not self._was_asked(events, job, look):
@@ -400,7 +438,7 @@ class JobWatch:
         if ended := self._patience.answered(now=now):
             look.notes.append(("info", ended))
         if self._job_missing and not self.job_seen:
-            self._by_events(look)
+            self._by_events(look, now)
         elif self._unconfirmed is not None and job.route is _Route.OK:
             self._confirm_soon(look)
 
@@ -410,15 +448,19 @@ class JobWatch:
             return True
         if events.route is not _Route.OK:
             return False
+        if job.route is _Route.MISSING and self.job_seen:
+            return False
         if job.route is _Route.FAULT:
             return bool(look.events) and self._unconfirmed is None
         return True
 
-    def _note_routes(self, look: Look, events: _Answered, job: _Answered) -> None:
+    def _note_routes(self, look: Look, events: _Answered, job: _Answered, *, now: float) -> None:
         """Remember which routes this server has; each is asked again every five minutes."""
         if job.route is _Route.OK:
             self._job_missing = False
         elif job.route is _Route.MISSING and events.route is _Route.OK and not self.job_seen:
+            if not self._job_missing:
+                self._job_missing_since = now
             self._job_missing = True
             self._warn_once(
                 look,
@@ -491,9 +533,9 @@ class JobWatch:
                 ("warning", f"Poll failed ({count} in a row); this says nothing about the job. {error}")
             )
 
-    def _by_events(self, look: Look) -> None:
-        look.outcome = self._evidence.outcome(job_id=self.job_id, server_now=look.server_now)
-        left = self._evidence.seconds_left(server_now=look.server_now)
+    def _by_events(self, look: Look, now: float) -> None:
+        look.outcome = self._evidence.outcome(job_id=self.job_id, server_now=look.server_now, now=now)
+        left = self._evidence.seconds_left(server_now=look.server_now, now=now)
         if left is not None:
             look.wait = min(self.interval, max(left, 1.0))
 
@@ -536,6 +578,6 @@ def _answered(request: ApiRequest, reply: Reply, settings: Settings, *, now: flo
         return _Answered(_Route.PAUSE, error, pause=retry_after(reply, now=now))
     if reply.status in (401, 403):
         return _Answered(_Route.DENIED, error)
-    if reply.status in (408, 409) or (reply.status >= 500 and reply.status != 501):
+    if reply.status < 200 or reply.status in (408, 409) or (reply.status >= 500 and reply.status != 501):
         return _Answered(_Route.FAULT, error)
     return _Answered(_Route.MISSING, error)

@@ -19,11 +19,11 @@ from airflow_ft_events.api.network import Network, tls_context
 from airflow_ft_events.api.settings import Settings
 
 WORKER_BODY_LIMIT = 32 * 1024 * 1024
-BODY_TIMEOUTS = 10
-"""A body may take so many read timeouts in all: a server that drips must not hold a wait for ever."""
+READ_TIMEOUTS = 10
+"""An answer may take so many read timeouts in all: a server that drips must not hold a wait for ever."""
 TRIGGER_BODY_LIMIT = 4 * 1024 * 1024
 CONNECTIONS = 100
-"""Connections that all waits of one event loop share, for each way to reach a server."""
+"""Requests in flight that all waits of one event loop and connection share."""
 
 
 class _Shared:
@@ -53,9 +53,8 @@ async def shared_session(network: Network) -> AsyncIterator[aiohttp.ClientSessio
     if network not in shared_here:
         shared_here[network] = _Shared(
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=CONNECTIONS, limit_per_host=CONNECTIONS, ssl=_contexts[network.ca]
-                ),
+                # each connection of Airflow has its own limit: one slow server must not starve the others
+                connector=aiohttp.TCPConnector(limit=0, ssl=_contexts[network.ca]),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )
@@ -97,6 +96,8 @@ class AsyncTransport:
         self._body_limit = body_limit
         self._headers = settings.all_headers
         self._token_lock = asyncio.Lock()
+        self._slots = asyncio.Semaphore(CONNECTIONS)
+        self._longest = settings.connect_timeout + READ_TIMEOUTS * settings.timeout
         # per connect and per read, never in total: a total counts the wait for a free connection
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=settings.connect_timeout, sock_read=settings.timeout
@@ -112,21 +113,22 @@ class AsyncTransport:
         if self.settings.token_scope and (fault := await self._renew_token()):
             return fault
         params = {**self.settings.params, **request.params}
-        query = f"?{urlencode(params)}" if params else ""
         try:
-            async with self._session.request(
-                request.method,
-                URL(f"{self.settings.root}{request.path}{query}", encoded=True),
-                headers=self._headers,
-                timeout=self._timeout,
-                allow_redirects=False,
-                proxy=self._network.proxy,
-            ) as answer:
-                if answer.content.is_eof():  # all of it is here, as with any small page
-                    body = await self._body(answer)
-                else:
-                    async with asyncio.timeout(BODY_TIMEOUTS * self.settings.timeout):
-                        body = await self._body(answer)
+            query = f"?{urlencode(params)}" if params else ""
+            # a free connection is waited for without a limit; from then on nothing may hold a wait for ever
+            async with (
+                self._slots,
+                asyncio.timeout(self._longest),
+                self._session.request(
+                    request.method,
+                    URL(f"{self.settings.root}{request.path}{query}", encoded=True),
+                    headers=self._headers,
+                    timeout=self._timeout,
+                    allow_redirects=False,
+                    proxy=self._network.proxy,
+                ) as answer,
+            ):
+                body = await self._body(answer)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return self._fault(error)
         if body is None:

@@ -77,7 +77,7 @@ def read_job(request: ApiRequest, reply: Reply, settings: Settings) -> dict[str,
     job = read_object(request, answer, settings)
     if not isinstance(job.get("status"), str) or not job["status"].strip():
         raise unreadable(request, answer, settings, "has no job status")
-    if isinstance(job.get("id"), str) and request.job_id and job["id"] != request.job_id:
+    if job.get("id") is not None and request.job_id and str(job["id"]) != request.job_id:
         raise unreadable(request, answer, settings, "is about another job")
     return job
 
@@ -242,7 +242,31 @@ def read_events(
             and feed.count >= max_events
         ):
             break
+    if newer_than and feed.by_cursor:
+        return (yield from _checked(settings, job_id, newer_than, feed))
     return feed
+
+
+def _checked(
+    settings: Settings, job_id: str, newer_than: str, feed: EventFeed
+) -> Generator[ApiRequest, Reply, EventFeed]:
+    """
+    Make sure that an oldest-first server knew the cursor.
+
+    Some answer one that they no longer have with an empty page, or as if it had not been there; the log's
+    first page tells, and where it cannot, the whole log is read.
+    """
+    whole = EventFeed(settings=settings, job_id=job_id)
+    request = whole.next_request()
+    assert request is not None
+    first = whole.take(answer_of(request, (yield request), settings))
+    collected = feed.collected()
+    if collected and (not first.data or first.data[0] != collected[0]):
+        return feed
+    while request := whole.next_request():
+        whole.take(answer_of(request, (yield request), settings))
+    whole.keep_newer_than(newer_than)
+    return whole
 
 
 def newest_events(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, list[Event]]:

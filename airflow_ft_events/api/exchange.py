@@ -399,7 +399,7 @@ def _server_words(answer: ApiAnswer, settings: Settings) -> tuple[str | None, st
         else:
             message = error
     if not isinstance(message, str):
-        message = json.dumps(message) if message else answer.body[:4000].decode("utf-8", "replace")
-        message = re.sub(r"<[^>]*>", " ", message)
+        message = json.dumps(message)[:4000] if message else answer.body[:4000].decode("utf-8", "replace")
+        message = re.sub(r"<[^<>]{0,200}>", " ", message)
     said = scrub(re.sub(r"\s+", " ", message), settings, limit=400).rstrip(".")
     return (scrub(code, settings, limit=100) if code else None), said or "no explanation"

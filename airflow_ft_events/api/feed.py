@@ -86,6 +86,7 @@ class EventFeed:
     :param mark: where an earlier reading stopped: only what is newer is read. Default None: the whole log.
     :param after: a raw cursor to start at, as the server understands it; not together with ``mark``.
     :param depth: pages to walk back at most on a newest-first server; default None, all.
+    :param budget: pages to read at most whichever way the log goes; default None, all.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class EventFeed:
         mark: Mark | None = None,
         after: str | None = None,
         depth: int | None = None,
+        budget: int | None = None,
     ) -> None:
         self._settings = settings
         self._vendor = settings.vendor
@@ -108,6 +110,7 @@ class EventFeed:
         self._mark = mark if mark and mark.ids else None
         self._known = frozenset(self._mark.ids) if self._mark else frozenset()
         self._depth = depth
+        self._budget = budget
         self._order: Order | None = mark.order if mark else None
         self._cursor = after
         self._seeking = False
@@ -125,6 +128,8 @@ class EventFeed:
         self._front: dict[str, Any] | None = None
         self.found: bool | None = None if self._mark is None else False
         """Whether the marked event was met; None where there is no mark."""
+        self.by_cursor = False
+        """Whether only the server's taking the cursor says that the marked event was met."""
         self.cut = False
         """Whether ``depth`` ended the walk before a known event or the log's beginning."""
 
@@ -184,6 +189,7 @@ class EventFeed:
         self._page_count += 1
         if self._seeking:
             self._seeking = False
+            self.by_cursor = True
             if self._leads_back(raws):
                 self._order, self._cursor = Order.NEWEST_FIRST, None
                 return self._nothing()
@@ -209,6 +215,18 @@ class EventFeed:
     def collected_events(self) -> list[Event]:
         """:returns: the same, typed."""
         return identify(self.collected(), order=Order.OLDEST_FIRST)
+
+    def keep_newer_than(self, event_id: str) -> None:
+        """
+        Keep only what is newer than an event; all of it where the walk has not met that event.
+
+        :param event_id: its id.
+        """
+        events = self.collected_events()
+        ids = [event.id for event in events]
+        self.found = event_id in ids
+        kept = [event.raw for event in events[ids.index(event_id) + 1 :]] if self.found else self.collected()
+        self._pages = [kept if self.order is Order.OLDEST_FIRST else kept[::-1]]
 
     def mark(self, collected: Sequence[Event] | None = None) -> Mark | None:
         """
@@ -278,8 +296,9 @@ class EventFeed:
                 seen |= fresh
                 return raws
         unseen: list[dict[str, Any]] = []
-        for raw, given in zip(raws, given_ids, strict=True):
-            if isinstance(given, str) and given:
+        for raw in raws:
+            given = server_id(raw)
+            if given is not None:
                 if given in seen:
                     continue
                 seen.add(given)
@@ -347,5 +366,7 @@ class EventFeed:
             if self._same_pages >= SAME_PAGES:
                 del self._pages[-SAME_PAGES:]
             self._done = True
+        elif self._budget is not None and self._page_count >= self._budget:
+            self._done = self.cut = True
         else:
             self._cursor = last

@@ -12,6 +12,7 @@ from airflow_ft_events.api.errors import FineTuningError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply
 from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.clock import clock
+from airflow_ft_events.jobs import JobState
 
 ENOUGH_WAITS = 10
 """Waits on one connection from which on shared looks pay."""
@@ -20,6 +21,8 @@ OFF_FOR = 600.0
 FORGOTTEN_AFTER = 900.0
 """Seconds after which a job that nobody has asked for is not looked for any more."""
 PAGE = 100
+LEAST_GAP = 0.05
+"""Seconds between two looks around, at the least."""
 BARREN_PAGES = 2
 """Pages in a row without a wanted job after which the rest are asked for singly."""
 
@@ -90,7 +93,7 @@ class JobBoard:
         if clock().now() < self._off_until:
             # all who waited come at once: let them ask for themselves one by one
             await clock().asleep(self.period * clock().luck())
-        if job is None or self._has_ended(job):
+        if job is None or not self._goes_on(job):
             return await self._send(request)
         self._told[job_id] = _state(job)
         return ApiAnswer(200, self._headers, b"", parsed=job)
@@ -106,27 +109,50 @@ class JobBoard:
 
     async def _look_on(self) -> None:
         """Look at the list once an interval for as long as anybody waits for news."""
-        while self._askers:
-            gap = max(self._looked_at + self.period - clock().now(), self._pause_left())
-            if gap > 0:
-                await clock().asleep(gap)
-            looked = await self._look()
-            now = clock().now()
+        not_before = float("-inf")
+        try:
+            while self._askers:
+                next_look = max(self._looked_at + self.period, not_before) - clock().now()
+                gap = max(next_look, self._pause_left())
+                if gap > 0:
+                    # nobody is held beyond its patience, however long the server wants to be left alone
+                    first = min(asker.until for asker in self._askers) - clock().now()
+                    await clock().asleep(min(gap, max(first, LEAST_GAP)))
+                now = clock().now()
+                if self._pause_left() <= 0 and now >= max(self._looked_at + self.period, not_before):
+                    if not await self._look():
+                        not_before = now + self.period
+                    now = clock().now()
+                for asker in tuple(self._askers):
+                    out_of_patience = asker.until <= now + (self.period if self._pause_left() <= 0 else 0.0)
+                    fresh = now - self._looked_at < self.period
+                    if not self.in_use or out_of_patience or (fresh and self._has_news(asker)):
+                        self._release(asker)
+        except Exception:
+            # whatever a server's list holds, the waits go on by themselves
+            self._off_until, self._jobs = clock().now() + OFF_FOR, {}
+            raise
+        finally:
             for asker in tuple(self._askers):
-                if not self.in_use or (
-                    looked and (self._has_news(asker) or asker.until <= now + self.period)
-                ):
-                    if not asker.released.done():
-                        asker.released.set_result(None)
-                    self._askers.discard(asker)
+                self._release(asker)
+
+    def _release(self, asker: _Asker) -> None:
+        if not asker.released.done():
+            asker.released.set_result(None)
+        self._askers.discard(asker)
 
     def _has_news(self, asker: _Asker) -> bool:
         job = self._jobs.get(asker.job_id)
         return job is None or _state(job) != asker.told
 
-    def _has_ended(self, job: Mapping[str, Any]) -> bool:
+    def _goes_on(self, job: Mapping[str, Any]) -> bool:
+        """Whether the list shows a job that goes on; anything else is for the job itself to say."""
         assert self.settings is not None
-        return self.settings.vendor.state_of(job.get("status")).outcome is not None
+        status = job.get("status")
+        return isinstance(status, str) and self.settings.vendor.state_of(status) in (
+            JobState.ACTIVE,
+            JobState.PAUSED,
+        )
 
     async def _look(self) -> bool:
         """

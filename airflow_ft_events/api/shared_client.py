@@ -25,13 +25,10 @@ class SharedClient:
     """
     Sends the requests of many waits: one session, one reading of the connection, one pause when the server
     asks.
-
-    :param read_connection: reads the connection without blocking the event loop.
     """
 
-    def __init__(self, read_connection: ReadConnection) -> None:
+    def __init__(self) -> None:
         self.users = 0
-        self._read_connection = read_connection
         self._lock = asyncio.Lock()
         self._resources = AsyncExitStack()
         self._transport: AsyncTransport | None = None
@@ -47,28 +44,33 @@ class SharedClient:
         assert self._transport is not None, "the client is not open"
         return self._transport.settings
 
-    async def open(self) -> None:
-        """Read the connection and open the way to its server, once for all waits."""
+    async def open(self, read_connection: ReadConnection) -> None:
+        """
+        Read the connection and open the way to its server, once for all waits.
+
+        :param read_connection: reads the connection without blocking the event loop.
+        """
         async with self._lock:
             if self._transport is None:
-                await self._connect()
+                await self._connect(read_connection)
 
-    async def renew(self, *, refused_key: str) -> bool:
+    async def renew(self, *, refused_key: str, read_connection: ReadConnection) -> bool:
         """
         Read the connection again after a 401, once for all waits that met it.
 
         :param refused_key: the key that the server refused.
+        :param read_connection: as for :meth:`open`.
         :returns: whether there is another key now.
         """
         async with self._lock:
             if self.settings.key == refused_key:
                 if not await asyncio.to_thread(forget_refused, self.settings, refused_key):
                     return False
-                await self._connect()
+                await self._connect(read_connection)
             return self.settings.key != refused_key
 
-    async def _connect(self) -> None:
-        settings, network = await self._read_connection()
+    async def _connect(self, read_connection: ReadConnection) -> None:
+        settings, network = await read_connection()
         old, self._resources = self._resources, AsyncExitStack()
         session = await self._resources.enter_async_context(shared_session(network))
         self._transport = AsyncTransport(settings, network, session, body_limit=TRIGGER_BODY_LIMIT)
@@ -169,10 +171,10 @@ async def shared_client(
     here = _clients.setdefault(asyncio.get_running_loop(), {})
     client = here.get(conn_id)
     if client is None:
-        client = here[conn_id] = SharedClient(read_connection)
+        client = here[conn_id] = SharedClient()
     client.join(interval)
     try:
-        await client.open()
+        await client.open(read_connection)
         yield client
     finally:
         client.leave(interval)

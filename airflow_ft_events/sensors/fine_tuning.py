@@ -159,6 +159,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
                 interval=self.poke_interval,
                 max_failures=self.max_poll_failures,
                 first=not poked_before,
+                remembers=self.deferrable or self.mode != "reschedule",
             )
             if not poked_before:
                 self._log_start(settings)

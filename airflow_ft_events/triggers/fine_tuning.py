@@ -188,6 +188,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         """Follow the job to its end, or to the end of the wait."""
         watch, wait_log = self._new_watch(client.settings), WaitLog(self.log_events)
         await self._sleep(client, self.poll_interval * clock().luck())
+        renewed = False
         while True:
             last = self.end_time is not None and clock().now() >= self.end_time
             key = client.settings.key
@@ -196,9 +197,12 @@ class FineTuningEventsTrigger(BaseTrigger):
             self._log_look(look, wait_log)
             if look.outcome is not None:
                 return {"kind": "outcome", "outcome": look.outcome.as_dict()}
-            if _is_401(look) and await client.renew(refused_key=key):
-                self.log.info("Connection %r has a new key; asking again with it.", self.conn_id)
-                continue
+            if _is_401(look) and not last and not renewed:
+                renewed = await client.renew(refused_key=key, read_connection=self._read_connection)
+                if renewed:
+                    self.log.info("Connection %r has a new key; asking again with it.", self.conn_id)
+                    continue
+            renewed = False
             if look.error is not None:
                 if not self.silent_fail:
                     return {"kind": "error", "error": look.error.as_dict()}

@@ -12,6 +12,9 @@ from typing import Any
 from airflow_ft_events.events import Event, Order
 from airflow_ft_events.jobs import JobState, Outcome
 
+READ_OF_MESSAGE = 1000
+"""Characters of a message that patterns are matched against: a pattern must not hold up an event loop."""
+
 
 class Meaning(StrEnum):
     """What an event says about the job's end."""
@@ -160,7 +163,7 @@ class Vendor:
         kind = event.type
         if kind == "metrics":
             return Meaning.RESTARTED
-        message = event.message.strip()
+        message = event.message[:READ_OF_MESSAGE].strip()
         for pattern, meaning in self.signals:
             if pattern.fullmatch(message) or pattern.fullmatch(kind):
                 return meaning

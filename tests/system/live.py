@@ -76,7 +76,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _processes_of(session: int) -> list[psutil.Process]:
+def processes_of(session: int) -> list[psutil.Process]:
     """Every process of a session, whichever group it moved to."""
     found = []
     for process in psutil.process_iter():
@@ -152,14 +152,14 @@ class Component:
         for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
             until = time.monotonic() + patience
             self._signal(number)
-            while _processes_of(self.process.pid) and time.monotonic() < until:
+            while processes_of(self.process.pid) and time.monotonic() < until:
                 self.process.poll()
                 time.sleep(0.1)
         self.process.wait(timeout=10)
 
     def _signal(self, number: int) -> None:
         assert self.process is not None
-        for process in _processes_of(self.process.pid):
+        for process in processes_of(self.process.pid):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
         if number == signal.SIGKILL:
@@ -182,7 +182,7 @@ def all_ended() -> Iterator[list[Component]]:
         for component in reversed(components):
             component.end()
         signal.signal(signal.SIGTERM, before)
-    left = [f"{c.name}: {p}" for c in components if c.process for p in _processes_of(c.process.pid)]
+    left = [f"{c.name}: {p}" for c in components if c.process for p in processes_of(c.process.pid)]
     assert not left, f"still running: {left}"
 
 

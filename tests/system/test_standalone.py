@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from airflow_ft_events.simulator import Simulator
-from tests.system.live import STARTS_WITHIN, Api, Component, airflow_environment, free_port, wait_for
+from tests.system.live import (
+    STARTS_WITHIN,
+    Api,
+    Component,
+    airflow_environment,
+    free_port,
+    processes_of,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -48,10 +55,9 @@ def api(
 
     wait_for("the Dag is known", lambda: found.knows(DAG), within=STARTS_WITHIN, also=fail_where_it_ended)
     yield found
-    session = standalone.process.pid if standalone.process else 0
     standalone.end()
-    with pytest.raises(ProcessLookupError):
-        os.killpg(session, 0)
+    assert standalone.process is not None
+    assert processes_of(standalone.process.pid) == []
 
 
 def deferred_run(api: Api, job_id: str) -> str:

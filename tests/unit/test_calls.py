@@ -164,3 +164,27 @@ def test_a_404_of_the_events_is_about_the_job(kit: Any) -> None:
         kit.converse(
             read_events(kit.settings(), "ftjob-1"), lambda request: kit.answer(kit.not_found, status=404)
         )
+
+
+@pytest.mark.parametrize("answer_to_unknown", ["nothing", "the-whole-log"])
+def test_an_id_that_an_oldest_first_server_no_longer_has_loses_nothing(
+    kit: Any, answer_to_unknown: str
+) -> None:
+    log = [{"id": f"e{n}", "created_at": 1_000 + n, "level": "info", "message": f"m{n}"} for n in range(250)]
+
+    def server(request: Any) -> Any:
+        after, limit = request.params.get("after"), int(request.params["limit"])
+        known = [event["id"] for event in log]
+        if after is not None and after not in known:
+            page = [] if answer_to_unknown == "nothing" else log[:limit]
+            return kit.answer({"data": page, "has_more": len(page) == limit})
+        first = known.index(after) + 1 if after else 0
+        return kit.answer({"data": log[first : first + limit], "has_more": first + limit < len(log)})
+
+    settings = kit.settings(extra={"vendor": "nebius"})
+    feed = kit.converse(read_events(settings, "ftjob-1", newer_than="pruned"), server)
+    assert (feed.collected(), feed.found) == (log, False)
+    feed = kit.converse(read_events(settings, "ftjob-1", newer_than="e199"), server)
+    assert (feed.collected(), feed.found) == (log[200:], True)
+    feed = kit.converse(read_events(settings, "ftjob-1", newer_than="e249"), server)
+    assert (feed.collected(), feed.found) == ([], True)

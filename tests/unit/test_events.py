@@ -164,7 +164,7 @@ def test_the_step_is_read_from_the_data_or_else_from_the_message(
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
-        (0, 0.0),
+        (0, None),
         (1_700_000_000, 1_700_000_000.0),
         (1_700_000_000.5, 1_700_000_000.5),
         ("1700000000", 1_700_000_000.0),
@@ -173,7 +173,7 @@ def test_the_step_is_read_from_the_data_or_else_from_the_message(
         ("2023-11-14T23:13:20+01:00", 1_700_000_000.0),
         (" 2023-11-14T22:13:20.500Z ", 1_700_000_000.5),
         ("20231114T221320Z", 1_700_000_000.0),
-        (-5, -5.0),
+        (-5, None),
     ],
 )
 def test_a_time_is_read_as_servers_write_it(value: Any, seconds: float) -> None:
@@ -240,10 +240,11 @@ def test_a_long_line_is_cut_and_says_so() -> None:
 # identity
 
 
-@pytest.mark.parametrize("given", [None, "", 7, ["a"], {}, True])
-def test_an_id_that_is_no_text_is_none(given: Any) -> None:
+@pytest.mark.parametrize("given", [None, "", ["a"], {}, True, 7.5])
+def test_an_id_that_is_neither_text_nor_a_whole_number_is_none(given: Any) -> None:
     assert server_id({"id": given}) is None
     assert server_id({}) is None
+    assert server_id({"id": 7}) == "7"
 
 
 @pytest.mark.parametrize("order", [NEWEST, OLDEST])

@@ -39,9 +39,11 @@ def verdicts(events: list[Event], *, vendor: str = "openai", at: list[float]) ->
         pytest.param([event(100, SUCCESS)], "openai", 220, "succeeded", id="a-success"),
         pytest.param([event(100, SUCCESS), event(150)], "openai", 220, "succeeded", id="small-talk-after-it"),
         pytest.param([step(90), event(100, SUCCESS), step(95)], "openai", 220, "succeeded", id="a-late-step"),
-        pytest.param([event(100, SUCCESS), error(95)], "openai", 220, "succeeded", id="a-late-error"),
         pytest.param(
-            [event(100, SUCCESS), event(90, SUCCESS)], "openai", 220, "succeeded", id="a-late-success"
+            [event(100, SUCCESS), error(95)], "openai", 995, "failed", id="an-error-stamped-earlier"
+        ),
+        pytest.param(
+            [event(100, SUCCESS), step(100)], "openai", 220, "succeeded", id="a-step-of-that-second"
         ),
         pytest.param([error(100, "bad")], "openai", 220, "failed", id="an-error-with-a-code"),
         pytest.param([error(100)], "openai", 1000, "failed", id="an-error-without-a-code"),
@@ -80,7 +82,11 @@ DAY = 86_400.0
     [
         pytest.param([], "openai", id="nothing"),
         pytest.param([event(100)], "openai", id="small-talk"),
-        pytest.param([event(100, SUCCESS), step(100)], "openai", id="a-step-in-the-same-second"),
+        pytest.param(
+            [event(100, "x", type="JOB_COMPLETE"), event(95, "x", type="JOB_RESTARTED")],
+            "together",
+            id="a-restart-stamped-earlier",
+        ),
         pytest.param([event(100, SUCCESS), step(160)], "openai", id="a-later-step"),
         pytest.param([error(100), event(160)], "openai", id="something-after-an-error"),
         pytest.param([error(100, "bad"), event(160)], "openai", id="something-after-an-error-with-a-code"),

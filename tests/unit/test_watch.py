@@ -651,7 +651,7 @@ SEQUENCES: dict[str, Sequence] = {
         lambda: World([at(-500, SUCCESS)], [(0, "succeeded")]), ends=(0, 0), requests=2
     ),
     "a-job-that-had-ended-before-without-a-job-route": Sequence(
-        lambda: World([at(-500, SUCCESS)], job_says=NO_ROUTE), by="event", ends=(0, 0), requests=2
+        lambda: World([at(-500, SUCCESS)], job_says=NO_ROUTE), by="event", ends=(120, 180), requests=8
     ),
 }
 TABLE = pytest.mark.parametrize("row", SEQUENCES.values(), ids=SEQUENCES.keys())
@@ -698,7 +698,9 @@ def test_a_restart_at_any_moment_comes_to_the_same_end(kit: Any, row: Sequence) 
     ids=[name for name, row in SEQUENCES.items() if row.restarts],
 )
 def test_restarts_after_every_poll_come_to_the_same_end(kit: Any, row: Sequence) -> None:
-    check_end(row, drive(kit, row.world(), restart=lambda poll: True), slack=60)
+    # nobody remembers how long the job route has been missing: the events decide once the end is long past
+    slack = 12_600 if row.by == "event" else 60
+    check_end(row, drive(kit, row.world(), restart=lambda poll: True), slack=slack)
 
 
 # what must not end
