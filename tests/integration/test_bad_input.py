@@ -327,11 +327,20 @@ def test_an_odd_event_is_kept_as_it_came_and_breaks_no_wait(
         {"id": "ftjob-2", "status": "succeeded"},
         {"id": "ftjob-1"},
         {"id": "ftjob-1", "status": ""},
+        {"id": 7, "status": "succeeded"},
         {"id": "ftjob-1", "status": None},
         {"id": "ftjob-1", "status": True},
         {"error": {"message": "no"}},
     ],
-    ids=["another job", "no status", "empty status", "null status", "status true", "an error with 200"],
+    ids=[
+        "another job",
+        "no status",
+        "empty status",
+        "a number",
+        "null status",
+        "status true",
+        "an error with 200",
+    ],
 )
 def test_an_answer_about_no_job_or_another_is_never_a_success(
     job: dict[str, Any], odd_server: Any, answer_bytes: Any, connect: Any, follow: Any, mode: str, both: Any
@@ -350,7 +359,7 @@ def test_an_answer_about_no_job_or_another_is_never_a_success(
         {"status": "SUCCEEDED "},
         {"status": "succeeded", "error": {}, "fine_tuned_model": 7, "trained_tokens": "many"},
         {"status": "succeeded", "error": "odd", "finished_at": "2026-01-01T00:00:00Z"},
-        {"status": "succeeded", "error": [1], "finished_at": 1e300, "id": 7},
+        {"status": "succeeded", "error": [1], "finished_at": 1e300},
         {"status": "succeeded", "error": {"code": {"a": 1}, "message": ["x"]}, "finished_at": {}},
     ],
     ids=["odd case", "odd fields", "error of words", "odd numbers", "odd error"],
