@@ -10,6 +10,8 @@ VENV2   := .venv/airflow-$(TWO)
 PYTHON ?=
 # Options for pytest, as in: make test ARGS="-k gate -x"
 ARGS ?=
+# How many tests run side by side; WORKERS= for one after the other.
+WORKERS ?= -n 4 --dist worksteal
 # For the demo: succeeded, failed or cancelled; or a recorded log to replay.
 SCENARIO ?=
 LOG ?=
@@ -36,11 +38,11 @@ up: venv ## run Airflow's own UI with the example Dags and a simulated server, u
 
 test: venv ## run the tests on Airflow 3.3
 	@echo "Running the tests on Airflow $(LATEST)"
-	@$(VENV)/bin/python -m pytest -m "not system" $(ARGS)
+	@$(VENV)/bin/python -m pytest -m "not system" $(WORKERS) $(ARGS)
 
 test-airflow2: venv2 ## run the tests on Airflow 2.11
 	@echo "Running the tests on Airflow $(TWO)"
-	@$(VENV2)/bin/python -m pytest -m "not system" $(ARGS)
+	@$(VENV2)/bin/python -m pytest -m "not system" $(WORKERS) $(ARGS)
 
 test-system: venv ## run the tests that need a live Airflow and PostgreSQL (about 12 minutes)
 	@echo "Running the system tests on Airflow $(LATEST)"

@@ -11,10 +11,16 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "airflow_ft_events"
 ROUNDS, LIMIT_MS = 15, 25.0
 _MEASURE = """
-import time import airflow.sdk from airflow.sdk import BaseSensorOperator, BaseOperator, BaseHook, DAG import
-sys before = set(sys.modules) started = time.perf_counter() import airflow_ft_events.sensors.fine_tuning
-import airflow_ft_events.operators.fine_tuning taken = time.perf_counter() - started print(taken * 1000,
-len(set(sys.modules) - before), "requests" in sys.modules, "aiohttp" in sys.modules)
+import time
+import airflow.sdk
+from airflow.sdk import BaseSensorOperator, BaseOperator, BaseHook, DAG
+import sys
+before = set(sys.modules)
+started = time.perf_counter()
+import airflow_ft_events.sensors.fine_tuning
+import airflow_ft_events.operators.fine_tuning
+taken = time.perf_counter() - started
+print(taken * 1000, len(set(sys.modules) - before), "requests" in sys.modules, "aiohttp" in sys.modules)
 """
 
 
@@ -33,8 +39,8 @@ def run() -> bool:
     print(f"Importing sensor and operator over airflow.sdk, median of {ROUNDS} processes:")
     within = "yes" if median <= LIMIT_MS else "NO"
     print(
-        f"  {median:.1f} ms (from {min(taken):.1f} to {max(taken):.1f}), {modules} modules  (at most "
-        f"{LIMIT_MS:g} ms: {within})"
+        f"  {median:.1f} ms (from {min(taken):.1f} to {max(taken):.1f}), {modules} modules"
+        f"  (at most {LIMIT_MS:g} ms: {within})"
     )
     print(f"  requests or aiohttp loaded: {'YES' if heavy else 'no'}")
     return median <= LIMIT_MS and not heavy

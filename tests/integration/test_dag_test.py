@@ -25,39 +25,59 @@ import datetime
 
 from airflow.providers.common.compat.sdk import DAG, task
 
-from airflow_ft_events.operators.fine_tuning import FineTuningEventsOperator from
-airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
+from airflow_ft_events.operators.fine_tuning import FineTuningEventsOperator
+from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
 
 with DAG("ft_branching_DEFERRABLE", schedule=None, start_date=datetime.datetime(2024, 1, 1)) as dag:
 
-    @task def start() -> list[str]:
+    @task
+    def start() -> list[str]:
         import os
 
         return os.environ["FT_JOB_IDS"].split(",")
 
-    job_ids = start() wait = FineTuningEventsSensor.partial(
+    job_ids = start()
+    wait = FineTuningEventsSensor.partial(
         task_id="wait", poke_interval=0.3, timeout=60, deferrable=DEFERRABLE, raise_on_failure=False
-    ).expand(job_id=job_ids) first = FineTuningEventsSensor(
-        task_id="first", job_id="{{ ti.xcom_pull(task_ids='start')[0] }}", poke_interval=0.3, timeout=60,
-        deferrable=DEFERRABLE, raise_on_failure=False,
-    ) strict = FineTuningEventsSensor(
-        task_id="strict", job_id="{{ ti.xcom_pull(task_ids='start')[1] }}", poke_interval=0.3, timeout=60,
+    ).expand(job_id=job_ids)
+    first = FineTuningEventsSensor(
+        task_id="first",
+        job_id="{{ ti.xcom_pull(task_ids='start')[0] }}",
+        poke_interval=0.3,
+        timeout=60,
         deferrable=DEFERRABLE,
-    ) collect = FineTuningEventsOperator(
-        task_id="collect", job_id="{{ ti.xcom_pull(task_ids='first')['job_id'] }}", newer_than="{{
-        ti.xcom_pull(task_ids='nobody') }}", types=["message"], settle=0,
+        raise_on_failure=False,
+    )
+    strict = FineTuningEventsSensor(
+        task_id="strict",
+        job_id="{{ ti.xcom_pull(task_ids='start')[1] }}",
+        poke_interval=0.3,
+        timeout=60,
+        deferrable=DEFERRABLE,
+    )
+    collect = FineTuningEventsOperator(
+        task_id="collect",
+        job_id="{{ ti.xcom_pull(task_ids='first')['job_id'] }}",
+        newer_than="{{ ti.xcom_pull(task_ids='nobody') }}",
+        types=["message"],
+        settle=0,
     )
 
-    @task.branch def choose(result: dict) -> str:
+    @task.branch
+    def choose(result: dict) -> str:
         return "deploy" if result["outcome"] == "succeeded" else "alarm"
 
-    @task def deploy() -> str:
+    @task
+    def deploy() -> str:
         return "deployed"
 
-    @task def alarm() -> str:
+    @task
+    def alarm() -> str:
         return "alarmed"
 
-    job_ids >> [first, strict] choose(first.output) >> [deploy(), alarm()] first >> collect
+    job_ids >> [first, strict]
+    choose(first.output) >> [deploy(), alarm()]
+    first >> collect
 """
 
 
