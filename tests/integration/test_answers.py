@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import socket
 import threading
@@ -14,6 +15,7 @@ import pytest
 from airflow_ft_events.api.errors import FineTuningApiError
 from airflow_ft_events.events import json_safe
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
 
 
 @pytest.fixture
@@ -73,3 +75,21 @@ def test_a_misspelt_name_in_the_extra_is_warned_about(simulated: Any, connect: A
     connect(sim, time_out=7)
     assert FineTuningHook().get_job(sim.job_id)["id"] == sim.job_id
     assert "time_out" in logs.text
+
+
+def test_a_key_that_changes_at_every_reading_and_is_always_refused_ends_the_wait(
+    odd_server: Any, answer_bytes: Any, connect: Any, payload_of: Any, clock: Any
+) -> None:
+    asked: list[Any] = []
+
+    def refuse(request: Any) -> Any:
+        asked.append(request)
+        connect(server.url, key=f"sk-{len(asked)}-of-many-keys")
+        return answer_bytes({"error": {"message": "No."}}, status="401 Unauthorized")
+
+    server = odd_server(refuse)
+    connect(server.url)
+    trigger = FineTuningEventsTrigger(job_id="ftjob-1", poll_interval=60, end_time=clock.now() + 7200)
+    payload = asyncio.run(payload_of(trigger))
+    assert (payload["kind"], payload["error"]["status"]) == ("error", 401)
+    assert len(asked) <= 4
