@@ -63,7 +63,7 @@ constraints: venv ## renew the pinned versions of every dependency
 	@$(call pin,$(TWO),2.12)
 
 clean: ## remove what these targets built
-	rm -rf .venv .airflow .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .airflow .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:

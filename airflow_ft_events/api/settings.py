@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from airflow_ft_events.api.errors import FineTuningInputError
 from airflow_ft_events.events import one_line
-from airflow_ft_events.vendors import AUTO, VENDORS, Vendor, vendor_for
+from airflow_ft_events.vendors import AUTO, Vendor, vendor_for
 
 CONNECT_TIMEOUT = 10.0
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -331,6 +331,3 @@ def _settings(fields: _Fields, base_url: str, vendor: Vendor, key: str) -> Setti
         token_scope=scope,
         unknown=tuple(sorted(set(fields.fields) - KNOWN_EXTRA)),
     )
-
-
-VENDOR_NAMES = (AUTO, *VENDORS)
