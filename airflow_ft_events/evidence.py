@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from airflow_ft_events.events import Event, iso_utc
 from airflow_ft_events.jobs import JobError, JobOutcome, Outcome
@@ -107,17 +107,44 @@ class Evidence:
         if self._claim is None or left is None or left > 0:
             return None
         event = self._claim.event
-        param = event.data.get("error_param")
         return JobOutcome(
             job_id=job_id,
             vendor=self._vendor.name,
             outcome=self._claim.outcome,
             decided_by="event",
             fine_tuned_model=self._model if self._claim.outcome is Outcome.SUCCEEDED else None,
-            error=JobError.read(
-                {"code": event.error_code, "message": event.message, "param": str(param) if param else None}
-            )
-            if self._claim.outcome is Outcome.FAILED
-            else None,
+            error=_error_of(event) if self._claim.outcome is Outcome.FAILED else None,
             finished_at=iso_utc(event.created_at),
         )
+
+
+def with_reason(outcome: JobOutcome, events: Sequence[Event], *, vendor: Vendor) -> JobOutcome:
+    """
+    Name the reason of a failure that the job itself does not name, as Together's jobs never do.
+
+    :param outcome: how the job ended.
+    :param events: the end of its log, oldest first.
+    :param vendor: whose words are read.
+    :returns: the outcome, its error taken from the newest event that tells a failure; unchanged where the job
+        did not fail, names its error, or went on after the last such event.
+    """
+    if outcome.outcome is not Outcome.FAILED or outcome.error is not None:
+        return outcome
+    for event in reversed(events):
+        meaning = vendor.meaning_of(event)
+        if meaning is Meaning.FAILED or (meaning is None and event.level == "error"):
+            return replace(outcome, error=_error_of(event))
+        if meaning not in (None, Meaning.AFTERMATH):
+            break
+    return outcome
+
+
+def _error_of(event: Event) -> JobError | None:
+    param = event.data.get("error_param")
+    return JobError.read(
+        {
+            "code": event.error_code,
+            "message": event.message or event.type,
+            "param": str(param) if param else None,
+        }
+    )

@@ -320,10 +320,8 @@ class FineTuningEventsSensor(BaseSensorOperator):
         events = self._last_events()
         last = json_safe(events[-1].raw) if events else None
         outcome = replace(outcome, last_event=last, metrics=json_safe(last_metrics(events)))
-        if outcome.succeeded and not outcome.fine_tuned_model and events:
-            vendor = self._worker_hook().settings.vendor
-            models = [model for model in map(vendor.model_in, events) if model]
-            outcome = replace(outcome, fine_tuned_model=models[-1] if models else None)
+        if events:
+            outcome = self._completed(outcome, events)
         finished = f", finished {outcome.finished_at}" if outcome.finished_at else ""
         self.log.info(
             "Job %s %s (decided by its %s%s).",
@@ -335,6 +333,16 @@ class FineTuningEventsSensor(BaseSensorOperator):
         if self.raise_on_failure and not outcome.succeeded:
             raise self._job_error(outcome, events)
         return outcome.as_dict()
+
+    def _completed(self, outcome: JobOutcome, events: Sequence[Event]) -> JobOutcome:
+        """Take from the log what the job does not tell: the model of a success, the reason of a failure."""
+        from airflow_ft_events.evidence import with_reason
+
+        settings = self._worker_hook().settings
+        if outcome.succeeded and not outcome.fine_tuned_model:
+            models = [model for model in map(settings.vendor.model_in, events) if model]
+            return replace(outcome, fine_tuned_model=models[-1] if models else None)
+        return with_reason(outcome, events, vendor=settings.vendor).masked(settings.secrets)
 
     def _worker_hook(self) -> FineTuningHook:
         if self._hook is None:

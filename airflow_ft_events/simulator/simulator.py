@@ -209,7 +209,8 @@ class Simulator:
             else:
                 job = training_job(
                     job_id=job_id,
-                    now=now,
+                    # some vendors' messages name a time, which no later move would reach
+                    now=now - duration // 1 - _LONG_AGO if ended else now,
                     rng=rng,
                     outcome=outcome,
                     duration=duration,
@@ -219,7 +220,7 @@ class Simulator:
                 )
             job.fill, job.cancelling = filler, self.dialect.cancelling
             if ended:
-                job.move(seconds=-(job.span() + _LONG_AGO))
+                job.move(seconds=now - _LONG_AGO - job.created_at - job.span())
             job.encode_log()
             self._jobs[job_id] = job
             self._made += 1

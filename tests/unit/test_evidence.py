@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from airflow_ft_events.events import Event
-from airflow_ft_events.evidence import Evidence
-from airflow_ft_events.jobs import Outcome
+from airflow_ft_events.evidence import Evidence, with_reason
+from airflow_ft_events.jobs import JobError, JobOutcome, Outcome
 from airflow_ft_events.vendors import VENDORS
 
 SUCCESS = "The job has successfully completed"
@@ -162,3 +162,63 @@ def test_it_does_not_matter_how_the_events_are_handed_over() -> None:
         apart.take([one], seen_at=0)
     for now in (100, 219, 220):
         assert together.outcome(job_id="a", server_now=now) == apart.outcome(job_id="a", server_now=now)
+
+
+BROKE = JobError(message="It broke")
+TELLS_NOTHING = JobError(message="JOB_USER_ERROR")
+
+
+@pytest.mark.parametrize(
+    ("events", "vendor", "reason"),
+    [
+        pytest.param([], "openai", None, id="no-events"),
+        pytest.param([event(90), event(100)], "openai", None, id="small-talk"),
+        pytest.param([error(100)], "openai", BROKE, id="an-error"),
+        pytest.param(
+            [error(100, "bad")], "openai", JobError(code="bad", message="It broke"), id="an-error-with-a-code"
+        ),
+        pytest.param(
+            [event(100, "No", level="error", data={"error_code": "c", "error_param": "training_file"})],
+            "openai",
+            JobError(code="c", message="No", param="training_file"),
+            id="an-error-with-a-param",
+        ),
+        pytest.param([error(100), event(110, "Cleaning up")], "openai", BROKE, id="small-talk-after-it"),
+        pytest.param(
+            [error(100), event(110, "Training tokens billed: 4")], "azure", BROKE, id="a-bill-after-it"
+        ),
+        pytest.param([error(100), step(110)], "openai", None, id="a-step-after-it"),
+        pytest.param([error(100), event(110, SUCCESS)], "openai", None, id="a-success-after-it"),
+        pytest.param(
+            [event(90, "The first", level="error"), error(100)], "openai", BROKE, id="the-newest-of-two"
+        ),
+        pytest.param([event(100, "It broke", type="JOB_ERROR")], "together", BROKE, id="a-type"),
+        pytest.param(
+            [event(100, "", type="JOB_USER_ERROR")], "together", TELLS_NOTHING, id="a-type-without-a-word"
+        ),
+        pytest.param(
+            [event(100, "x", type="JOB_ERROR"), event(110, "y", type="JOB_RESTARTED")],
+            "together",
+            None,
+            id="a-restart-after-it",
+        ),
+    ],
+)
+def test_the_reason_of_a_failure_is_read_off_the_log_where_the_job_is_silent(
+    events: list[Event], vendor: str, reason: JobError | None
+) -> None:
+    failed = JobOutcome("ftjob-1", vendor, Outcome.FAILED, "status")
+    assert with_reason(failed, events, vendor=VENDORS[vendor]).error == reason
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        JobOutcome("ftjob-1", "openai", Outcome.SUCCEEDED, "status"),
+        JobOutcome("ftjob-1", "openai", Outcome.CANCELLED, "status"),
+        JobOutcome("ftjob-1", "openai", Outcome.FAILED, "status", error=JobError(code="the_jobs_own")),
+    ],
+    ids=["succeeded", "cancelled", "told by the job"],
+)
+def test_no_other_outcome_gets_a_reason_from_the_log(outcome: JobOutcome) -> None:
+    assert with_reason(outcome, [error(100, "bad")], vendor=VENDORS["openai"]) is outcome
