@@ -19,6 +19,8 @@ from airflow_ft_events.clock import clock
 ReadConnection = Callable[[], Awaitable[tuple[Settings, Network]]]
 PAUSE_WITHOUT_WORD = 30.0
 """Seconds of pause after a 429 that does not say how long."""
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+"""Steps of this share of an interval, one after the other, leave no large gap and no heap anywhere in it."""
 
 
 class SharedClient:
@@ -35,6 +37,7 @@ class SharedClient:
         self._not_before = 0.0
         self._refusals = 0
         self._heard: ApiAnswer | None = None
+        self._turn: float | None = None
         self._intervals: Counter[float] = Counter()
         self.board = JobBoard(self._send, pause_left=self.pause_left)
 
@@ -111,6 +114,11 @@ class SharedClient:
     def pause_left(self) -> float:
         """:returns: seconds for which the server wants to be left alone by this connection; 0 for none."""
         return max(0.0, self._not_before - clock().now())
+
+    def turn(self) -> float:
+        """:returns: a share of an interval, from 0 to 1; those who ask one after the other are spread evenly."""
+        self._turn = clock().luck() if self._turn is None else (self._turn + GOLDEN_RATIO) % 1.0
+        return self._turn
 
     def take_refusals(self) -> int:
         """:returns: how many requests met a 429 since this was last asked."""

@@ -187,7 +187,7 @@ class FineTuningEventsTrigger(BaseTrigger):
     async def _follow(self, client: SharedClient) -> dict[str, Any]:
         """Follow the job to its end, or to the end of the wait."""
         watch, wait_log = self._new_watch(client.settings), WaitLog(self.log_events)
-        await self._sleep(client, self.poll_interval * clock().luck())
+        await self._sleep(client, self.poll_interval * client.turn())
         renewed = False
         while True:
             last = self.end_time is not None and clock().now() >= self.end_time
@@ -278,7 +278,7 @@ class FineTuningEventsTrigger(BaseTrigger):
                 return
             pause = client.pause_left()
             # after a pause the waits begin again one by one
-            gap = pause + self.poll_interval * clock().luck() if pause > 0 else 0.0
+            gap = pause + self.poll_interval * client.turn() if pause > 0 else 0.0
 
     def _log_look(self, look: Look, wait_log: WaitLog) -> None:
         for level, text in (*wait_log.lines(look.events, more_before=look.more_before), *look.notes):
