@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from airflow_ft_events.api.errors import FineTuningPagingError
 from airflow_ft_events.api.exchange import ApiRequest, Reply, answer_of, check, read_object, unreadable
-from airflow_ft_events.api.feed import EventFeed, Mark
+from airflow_ft_events.api.feed import EventFeed, Mark, Pages
 from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import Event, Order, is_number
 from airflow_ft_events.inputs import quoted
@@ -219,20 +219,23 @@ def read_events(
     settings: Settings,
     job_id: str,
     *,
-    newer_than: str | None = None,
+    newer_than: str | Mark | None = None,
     max_events: int | None = None,
+    pages: Pages | None = None,
 ) -> Generator[ApiRequest, Reply, EventFeed]:
     """
     Read a job's log, or what is newer than a known event.
 
     :param settings: the connection.
     :param job_id: a checked job id.
-    :param newer_than: the id of the known event; None for the whole log.
+    :param newer_than: the id of the known event, or where an earlier reading stopped; None for the whole log.
     :param max_events: how many of the newest are wanted; None for all. A newest-first server is asked for no
         more.
+    :param pages: where the events are kept; default in memory.
     :returns: the feed, with what it collected.
     """
-    feed = EventFeed(settings=settings, job_id=job_id, mark=Mark(ids=(newer_than,)) if newer_than else None)
+    mark = Mark(ids=(newer_than,) if newer_than else ()) if isinstance(newer_than, str) else newer_than
+    feed = EventFeed(settings=settings, job_id=job_id, mark=mark, pages=pages)
     while request := feed.next_request():
         feed.take(answer_of(request, (yield request), settings))
         if (
@@ -242,13 +245,13 @@ def read_events(
             and feed.count >= max_events
         ):
             break
-    if newer_than and feed.by_cursor:
-        return (yield from _checked(settings, job_id, newer_than, feed))
+    if mark and mark.last_id and feed.by_cursor:
+        return (yield from _checked(settings, job_id, mark.last_id, feed, pages))
     return feed
 
 
 def _checked(
-    settings: Settings, job_id: str, newer_than: str, feed: EventFeed
+    settings: Settings, job_id: str, newer_than: str, feed: EventFeed, pages: Pages | None
 ) -> Generator[ApiRequest, Reply, EventFeed]:
     """
     Make sure that an oldest-first server knew the cursor.
@@ -260,12 +263,12 @@ def _checked(
     request = whole.next_request()
     assert request is not None
     first = whole.take(answer_of(request, (yield request), settings))
-    collected = feed.collected()
-    if collected and (not first.data or first.data[0] != collected[0]):
+    oldest = next(iter(feed.collected()), None)
+    if oldest is not None and (not first.data or first.data[0] != oldest):
         return feed
     while request := whole.next_request():
         whole.take(answer_of(request, (yield request), settings))
-    whole.keep_newer_than(newer_than)
+    whole.keep_newer_than(newer_than, pages=pages)
     return whole
 
 

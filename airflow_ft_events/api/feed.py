@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from airflow_ft_events.api.errors import FineTuningPagingError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, check, error_of, read_object, unreadable
@@ -70,6 +70,37 @@ def _said(raw: Mapping[str, Any]) -> int:
     return hash((repr(raw.get("created_at")), raw.get("level") == "error", repr(raw.get("message"))))
 
 
+class Pages(Protocol):
+    """Where a walk keeps the new events of each page, in the order of reading."""
+
+    def append(self, page: Sequence[dict[str, Any]], /) -> None:
+        """Keep one more page."""
+
+    def drop_last(self, count: int) -> None:
+        """Forget the last pages."""
+
+    def clear(self) -> None:
+        """Forget all pages."""
+
+    def __iter__(self) -> Iterator[Sequence[dict[str, Any]]]:
+        """Walk the pages in the order of reading."""
+
+
+class PageList(list[Sequence[dict[str, Any]]]):
+    """Pages in memory."""
+
+    def drop_last(self, count: int) -> None:
+        """Forget the last pages."""
+        del self[-count:]
+
+
+class NoPages(PageList):
+    """No pages: each was handed on when it came."""
+
+    def append(self, page: Sequence[dict[str, Any]], /) -> None:
+        """Keep nothing of it."""
+
+
 class EventFeed:
     """
     One walk through a job's log: hands out requests, takes answers, and ends.
@@ -87,6 +118,7 @@ class EventFeed:
     :param after: a raw cursor to start at, as the server understands it; not together with ``mark``.
     :param depth: pages to walk back at most on a newest-first server; default None, all.
     :param budget: pages to read at most whichever way the log goes; default None, all.
+    :param pages: where the new events of each page are kept; default a list, in memory.
     """
 
     def __init__(
@@ -100,6 +132,7 @@ class EventFeed:
         after: str | None = None,
         depth: int | None = None,
         budget: int | None = None,
+        pages: Pages | None = None,
     ) -> None:
         self._settings = settings
         self._vendor = settings.vendor
@@ -123,7 +156,7 @@ class EventFeed:
         self._seen: set[str] = set()
         self._same_pages = 0
         self._last_page: Sequence[Any] = ()
-        self._pages: list[Sequence[dict[str, Any]]] = []
+        self._pages: Pages = PageList() if pages is None else pages
         self._page_count = 0
         self._front: dict[str, Any] | None = None
         self.found: bool | None = None if self._mark is None else False
@@ -216,17 +249,20 @@ class EventFeed:
         """:returns: the same, typed."""
         return identify(self.collected(), order=Order.OLDEST_FIRST)
 
-    def keep_newer_than(self, event_id: str) -> None:
+    def keep_newer_than(self, event_id: str, *, pages: Pages | None = None) -> None:
         """
         Keep only what is newer than an event; all of it where the walk has not met that event.
 
         :param event_id: its id.
+        :param pages: where it is kept from now on; default where it was.
         """
         events = self.collected_events()
         ids = [event.id for event in events]
         self.found = event_id in ids
         kept = [event.raw for event in events[ids.index(event_id) + 1 :]] if self.found else self.collected()
-        self._pages = [kept if self.order is Order.OLDEST_FIRST else kept[::-1]]
+        self._pages = self._pages if pages is None else pages
+        self._pages.clear()
+        self._pages.append(kept if self.order is Order.OLDEST_FIRST else kept[::-1])
 
     def mark(self, collected: Sequence[Event] | None = None) -> Mark | None:
         """
@@ -364,7 +400,7 @@ class EventFeed:
                     conn_id=self._settings.conn_id,
                 )
             if self._same_pages >= SAME_PAGES:
-                del self._pages[-SAME_PAGES:]
+                self._pages.drop_last(SAME_PAGES)
             self._done = True
         elif self._budget is not None and self._page_count >= self._budget:
             self._done = self.cut = True

@@ -22,7 +22,7 @@ from airflow_ft_events.api.errors import (
     FineTuningInputError,
 )
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, answer_of, next_try, scrub
-from airflow_ft_events.api.feed import EventFeed
+from airflow_ft_events.api.feed import EventFeed, Mark, NoPages, Pages
 from airflow_ft_events.api.settings import Settings, settings_of
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Event, EventPage, metrics_table, one_line
@@ -244,7 +244,11 @@ class FineTuningHook(BaseHook):
         """
         check_count("page_size", page_size)
         feed = EventFeed(
-            settings=self.settings, job_id=check_job_id(job_id), after=after, page_size=page_size
+            settings=self.settings,
+            job_id=check_job_id(job_id),
+            after=after,
+            page_size=page_size,
+            pages=NoPages(),
         )
         while request := feed.next_request():
             page = feed.take(answer_of(request, self._send(request), self.settings))
@@ -268,20 +272,28 @@ class FineTuningHook(BaseHook):
         return _newest(feed, max_events)
 
     def read_events(
-        self, job_id: str, *, newer_than: str | None = None, max_events: int | None = None
+        self,
+        job_id: str,
+        *,
+        newer_than: str | Mark | None = None,
+        max_events: int | None = None,
+        pages: Pages | None = None,
     ) -> EventFeed:
         """
         Read a job's events as :meth:`list_events` does, and keep what the reading learned.
 
         :param job_id: the job.
-        :param newer_than: id of a known event.
+        :param newer_than: id of a known event, or where an earlier reading stopped.
         :param max_events: how many of the newest are wanted.
+        :param pages: where the events are kept while they are read; default in memory.
         :returns: the feed: its events, typed too, and whether ``newer_than`` was found.
         """
         check_count("max_events", max_events)
         checked = check_job_id(job_id)
         return self._run(
-            calls.read_events(self.settings, checked, newer_than=newer_than, max_events=max_events)
+            calls.read_events(
+                self.settings, checked, newer_than=newer_than, max_events=max_events, pages=pages
+            )
         )
 
     def get_job(self, job_id: str) -> dict[str, Any]:
@@ -405,7 +417,13 @@ class FineTuningHook(BaseHook):
         check_count("page_size", page_size)
         async with self.async_transport() as transport:
             settings = transport.settings
-            feed = EventFeed(settings=settings, job_id=check_job_id(job_id), after=after, page_size=page_size)
+            feed = EventFeed(
+                settings=settings,
+                job_id=check_job_id(job_id),
+                after=after,
+                page_size=page_size,
+                pages=NoPages(),
+            )
             while request := feed.next_request():
                 page = feed.take(answer_of(request, await self._asend(transport, request), settings))
                 if page.data:

@@ -1,0 +1,108 @@
+"""Spool: the pages of a log on disk, as lines, until the log can be written oldest first."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from airflow_ft_events.events import Order
+
+IN_MEMORY = 8 * 1024 * 1024
+"""Bytes kept in memory before a file is used."""
+
+# C code does the work; NaN, Infinity and numbers of any length come back as they went in
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+_encode_ascii = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
+
+
+def line_of(raw: dict[str, Any]) -> bytes:
+    """
+    Write an event as one line of JSON that reads back as the same dict.
+
+    :param raw: the event as it came.
+    :returns: UTF-8, without the line's end.
+    """
+    try:
+        return _encode(raw).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: only an escape can say that
+        return _encode_ascii(raw).encode()
+
+
+class Spool:
+    """
+    Keeps the pages that a walk reads, on disk beyond 8 MiB: a log of any length takes little memory.
+
+    :param watch_page: told of every page that is kept, in the order of reading; default nobody.
+    """
+
+    def __init__(self, *, watch_page: Callable[[Sequence[dict[str, Any]]], None] | None = None) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed by close()
+        self._places: list[tuple[int, int, int]] = []
+        self._watch_page = watch_page
+        self.order = Order.OLDEST_FIRST
+        """The order of the pages; set when it is known."""
+
+    def __enter__(self) -> Spool:
+        """:returns: itself; leaving removes the file."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
+
+    def __len__(self) -> int:
+        return sum(count for _, _, count in self._places)
+
+    def append(self, page: Sequence[dict[str, Any]], /) -> None:
+        """
+        Keep one more page.
+
+        :param page: events in the server's order.
+        """
+        if not page:
+            return
+        if self._watch_page is not None:
+            self._watch_page(page)
+        lines = b"\n".join(map(line_of, page))
+        start = self._file.seek(0, 2)
+        self._file.write(lines)
+        self._places.append((start, len(lines), len(page)))
+
+    def drop_last(self, count: int) -> None:
+        """
+        Forget the last pages.
+
+        :param count: how many.
+        """
+        del self._places[-count:]
+
+    def clear(self) -> None:
+        """Forget all pages."""
+        self._places.clear()
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        """Walk the pages in the order of reading."""
+        for place in self._places:
+            yield [json.loads(line) for line in self._lines_at(place)]
+
+    def lines(self) -> Iterator[bytes]:
+        """:returns: the events as lines of JSON, oldest first."""
+        if self.order is Order.OLDEST_FIRST:
+            for place in self._places:
+                yield from self._lines_at(place)
+        else:
+            for place in reversed(self._places):
+                yield from reversed(self._lines_at(place))
+
+    def _lines_at(self, place: tuple[int, int, int]) -> list[bytes]:
+        start, length, _ = place
+        self._file.seek(start)
+        return self._file.read(length).split(b"\n")

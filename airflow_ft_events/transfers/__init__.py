@@ -1,0 +1,1 @@
+"""The transfer: a job's whole log to object storage."""
