@@ -270,6 +270,27 @@ class EventPage:
         return identify(self.data, order=self.order)
 
 
+class EventIds:
+    """Gives the events of one log their ids, where they come one by one, oldest first."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def id_of(self, raw: Mapping[str, Any]) -> str:
+        """
+        Tell an event's id: the server's, or a stable one made from what it says.
+
+        :param raw: the next event as it came.
+        :returns: the id; equal events without one are told apart by their count from the oldest on.
+        """
+        given = server_id(raw)
+        if given is None:
+            digest = content_hash(raw)
+            given = f"{digest}-{self._seen[digest]}"
+            self._seen[digest] += 1
+        return given
+
+
 def ids_of(raws: Sequence[dict[str, Any]], *, order: Order) -> list[str]:
     """
     Tell each event's id: the server's, or a stable one made from what it says.
@@ -284,15 +305,8 @@ def ids_of(raws: Sequence[dict[str, Any]], *, order: Order) -> list[str]:
     ids = [raw.get("id") for raw in raws]
     if "" not in ids and set(map(type, ids)) <= {str}:
         return ids  # type: ignore[return-value]
-    seen: Counter[str] = Counter()
-    made: list[str] = []
-    for raw in raws if order is Order.OLDEST_FIRST else reversed(raws):
-        given = server_id(raw)
-        if given is None:
-            digest = content_hash(raw)
-            given = f"{digest}-{seen[digest]}"
-            seen[digest] += 1
-        made.append(given)
+    known = EventIds()
+    made = [known.id_of(raw) for raw in (raws if order is Order.OLDEST_FIRST else reversed(raws))]
     return made if order is Order.OLDEST_FIRST else made[::-1]
 
 
