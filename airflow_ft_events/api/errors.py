@@ -122,6 +122,10 @@ class FineTuningAnswerError(FineTuningError):
     """An answer that cannot be read."""
 
 
+class FineTuningArchiveError(FineTuningError):
+    """An archive cannot be read, is damaged, or must not be replaced; nothing of it was changed."""
+
+
 _KINDS: dict[str, type[FineTuningError]] = {
     kind.__name__: kind
     for kind in (
