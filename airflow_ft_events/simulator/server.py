@@ -85,6 +85,7 @@ class HttpThread:
             await self._stopping.wait()
         finally:
             server.close()
+            handler.pre_shutdown()  # idle connections would be waited for as if they were busy
             await handler.shutdown(timeout=0.1)
             await server.wait_closed()
 
