@@ -337,6 +337,8 @@ class JobWatch:
             mark=self._mark,
             depth=1 if first else PAGES_A_POLL,
             budget=PAGES_AT_MOST,
+            # the job decides and the next poll reads on; where the events decide, nothing may be missing
+            short_page_ends=self.job_seen and not first,
         )
         answer: ApiAnswer | None = None
         while request := feed.next_request():

@@ -118,6 +118,8 @@ class EventFeed:
     :param after: a raw cursor to start at, as the server understands it; not together with ``mark``.
     :param depth: pages to walk back at most on a newest-first server; default None, all.
     :param budget: pages to read at most whichever way the log goes; default None, all.
+    :param short_page_ends: whether a page with fewer events than asked for ends the walk where the server
+        does not say if there are more; for a reader that comes again. Default False: only an empty page does.
     :param pages: where the new events of each page are kept; default a list, in memory.
     """
 
@@ -132,6 +134,7 @@ class EventFeed:
         after: str | None = None,
         depth: int | None = None,
         budget: int | None = None,
+        short_page_ends: bool = False,
         pages: Pages | None = None,
     ) -> None:
         self._settings = settings
@@ -144,6 +147,7 @@ class EventFeed:
         self._known = frozenset(self._mark.ids) if self._mark else frozenset()
         self._depth = depth
         self._budget = budget
+        self._short_page_ends = short_page_ends
         self._order: Order | None = mark.order if mark else None
         self._cursor = after
         self._seeking = False
@@ -237,7 +241,9 @@ class EventFeed:
             self._front = None
             return self._nothing()
         self._pages.append(new)
-        self._advance(raws, bool(unseen), has_more)
+        short = self._short_page_ends and len(raws) < int(request.params.get("limit", 0))
+        more = False if has_more is None and short and self.order is Order.OLDEST_FIRST else has_more
+        self._advance(raws, bool(unseen), more)
         return EventPage(data=raws, has_more=has_more, order=self.order, new=new)
 
     def collected(self) -> list[dict[str, Any]]:

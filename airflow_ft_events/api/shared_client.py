@@ -116,7 +116,7 @@ class SharedClient:
         return max(0.0, self._not_before - clock().now())
 
     def turn(self) -> float:
-        """:returns: a share of an interval, from 0 to 1; those who ask one after the other are spread evenly."""
+        """:returns: a share of an interval, from 0 to 1, spread evenly over those who ask one by one."""
         self._turn = clock().luck() if self._turn is None else (self._turn + GOLDEN_RATIO) % 1.0
         return self._turn
 

@@ -274,6 +274,27 @@ def test_an_empty_log_that_grows_is_read_from_its_first_event(kit: Any, size: in
     assert again.collected() == log
 
 
+def test_a_reader_that_comes_again_may_end_at_a_short_page_and_loses_nothing(kit: Any) -> None:
+    log = kit.log(30)
+    mark = after_first_reading(kit, log, newest_first=False, says_more="nothing")
+    log += [kit.event(number, at=number) for number in range(30, 37)]
+    server = kit.server(log, newest_first=False, says_more="nothing", most=5)
+    found, walks = [], 0
+    while len(found) < 7:
+        feed = kit.walk(feed_of(kit, mark=mark, short_page_ends=True), server)
+        found, mark, walks = found + feed.collected(), feed.mark(), walks + 1
+    assert found == log[30:]
+    assert len(server.requests) == walks == 2
+
+
+def test_a_short_page_of_a_server_that_says_that_there_is_more_ends_nothing(kit: Any) -> None:
+    log = kit.log(30)
+    mark = after_first_reading(kit, log, newest_first=False)
+    log += [kit.event(number, at=number) for number in range(30, 37)]
+    server = kit.server(log, newest_first=False, most=5)
+    assert kit.walk(feed_of(kit, mark=mark, short_page_ends=True), server).collected() == log[30:]
+
+
 def test_an_event_that_came_late_behind_a_known_one_is_not_lost(kit: Any) -> None:
     log = [kit.event(number, at=number) for number in (0, 1, 2, 4, 5)]
     mark = after_first_reading(kit, log, newest_first=True)

@@ -1,0 +1,306 @@
+"""Many waits, long logs, long trouble: what they ask of a server, counted by the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from airflow_ft_events.api import job_board
+from airflow_ft_events.simulator import Simulator
+from airflow_ft_events.simulator.faults import Answer, ReceivedRequest
+from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
+from airflow_ft_events.watch import JobWatch
+from tests.integration.conftest import Listener, port_of, pump
+from tests.integration.driven_loop import START, DrivenTime
+
+DAY, MINUTE = 86_400.0, 60.0
+INTERVAL = 60.0
+SOME = 30
+"""Waits that are enough to share their looks."""
+
+
+@pytest.fixture
+def time() -> DrivenTime:
+    """The time that the waits of a test go by."""
+    return DrivenTime(seed=1)
+
+
+@pytest.fixture(params=["singly", "shared looks"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether each wait asks for itself, or all share looks at the job list."""
+    if request.param == "singly":
+        monkeypatch.setattr(job_board, "ENOUGH_WAITS", 1_000_000)
+    return str(request.param)
+
+
+@pytest.fixture(params=["messages", "none"])
+def log_events(request: pytest.FixtureRequest) -> Any:
+    """Which events the waits log: whether they read any."""
+    return request.param
+
+
+def waits(sim: Simulator, **options: Any) -> list[FineTuningEventsTrigger]:
+    """A wait for each of a server's jobs, as the worker hands it over."""
+    options = {"poll_interval": INTERVAL, "job_seen": True, **options}
+    return [FineTuningEventsTrigger(job_id=job_id, **options) for job_id in sim.job_ids]
+
+
+async def ends_of(triggers: list[FineTuningEventsTrigger]) -> list[dict[str, Any]]:
+    """What waits in one event loop came to."""
+    return [event.payload for event in await asyncio.gather(*(anext(wait.run()) for wait in triggers))]
+
+
+def running(count: int, *, until: float = 10 * DAY) -> list[dict[str, Any]]:
+    """Jobs that run, and succeed so many seconds from the beginning."""
+    return [{"status_timeline": [(0, "running"), (until, "succeeded")]} for _ in range(count)]
+
+
+def trouble(since: float, until: float, answer: Answer) -> Callable[[ReceivedRequest], Answer | None]:
+    """A server's fault for a while."""
+    return lambda asked: answer if since <= asked.at - START < until else None
+
+
+def asked_at(sim: Simulator) -> list[float]:
+    """When requests came, seconds since the beginning."""
+    return sorted(request.at - START for request in sim.requests)
+
+
+def all_succeeded(ends: list[dict[str, Any]]) -> bool:
+    """Whether every wait found that its job succeeded."""
+    return {end["outcome"]["outcome"] for end in ends} == {"succeeded"}
+
+
+def test_a_thousand_waits_that_a_fresh_triggerer_takes_over_never_ask_in_a_burst(
+    way: str, log_events: Any, connect: Any, time: DrivenTime
+) -> None:
+    count = 1_000
+    with Simulator(running(count), clock=time.now) as sim:
+        connect(sim)
+
+        async def first_interval() -> None:
+            handed_over = [
+                asyncio.ensure_future(ends_of([wait])) for wait in waits(sim, log_events=log_events)
+            ]
+            await asyncio.sleep(INTERVAL)
+            for wait in handed_over:
+                wait.cancel()
+            await asyncio.gather(*handed_over, return_exceptions=True)
+
+        time.run(first_interval())
+        each_second = Counter(int(at) for at in asked_at(sim))
+    average = each_second.total() / INTERVAL
+    assert average >= count / INTERVAL
+    assert max(each_second.values()) <= 2 * average
+
+
+@pytest.mark.parametrize(("events_flow", "most"), [(True, 1.2), (False, 2.0)], ids=["events flow", "silence"])
+@pytest.mark.parametrize("vendor", ["openai", "nebius"], ids=["newest first", "oldest first"])
+def test_a_poll_of_a_log_of_ten_thousand_events_takes_one_or_two_requests(
+    vendor: str, events_flow: bool, most: float, connect: Any, time: DrivenTime, mocker: Any
+) -> None:
+    polls, before = 100, 10_000
+    told = [{"offset": number - before, "message": f"Step {number}"} for number in range(before)]
+    if events_flow:
+        told += [{"offset": at, "message": f"At {at}"} for at in range(10, int((polls + 2) * INTERVAL), 10)]
+    polled = mocker.spy(JobWatch, "poll")
+    with Simulator([{"events": told}], vendor=vendor, clock=time.now) as sim:
+        connect(sim, vendor=vendor)
+        newest = sim.list_events(sim.job_id)[-1]["id"]
+        (end,) = time.run(ends_of(waits(sim, newer_than=newest, end_time=START + polls * INTERVAL)))
+        assert end["kind"] == "timeout"
+        assert polled.call_count >= polls
+        assert len(sim.requests) <= most * polled.call_count
+
+
+class TestPause:
+    """A 429 is no failure, and pauses all waits of its connection."""
+
+    @pytest.mark.parametrize(
+        ("asks", "lasts"),
+        [({"Retry-After": "600"}, DAY), ({}, DAY / 8)],
+        ids=["Retry-After", "no word on when"],
+    )
+    def test_of_a_day_is_waited_through_and_no_poll_of_it_counts_as_failed(
+        self,
+        asks: dict[str, str],
+        lasts: float,
+        way: str,
+        log_events: Any,
+        connect: Any,
+        time: DrivenTime,
+        logs: Any,
+    ) -> None:
+        with Simulator(running(SOME, until=lasts / 2), clock=time.now) as sim:
+            connect(sim)
+            sim.fault = trouble(300, lasts, Answer(status=429, headers=asks))
+            assert all_succeeded(time.run(ends_of(waits(sim, log_events=log_events))))
+            assert lasts <= time.passed <= lasts + 2 * 600 + 3 * INTERVAL
+            refused = [request for request in sim.requests if request.status == 429]
+            assert len(refused) <= (3 if asks else SOME) * lasts / 600
+        assert "Poll failed" not in logs.text
+
+    def test_never_holds_a_wait_beyond_its_deadline(
+        self, way: str, log_events: Any, connect: Any, time: DrivenTime
+    ) -> None:
+        with Simulator(running(SOME), clock=time.now) as sim:
+            connect(sim)
+            sim.fault = trouble(300, DAY, Answer(status=429, headers={"Retry-After": "50000"}))
+            ends = time.run(ends_of(waits(sim, log_events=log_events, end_time=START + 3600)))
+            assert {(end["kind"], end["asked"]) for end in ends} == {("timeout", False)}
+            assert time.passed == pytest.approx(3600)
+
+    def test_that_one_wait_met_is_kept_by_all(
+        self, way: str, log_events: Any, connect: Any, time: DrivenTime
+    ) -> None:
+        with Simulator(running(SOME, until=3600), clock=time.now) as sim:
+            connect(sim)
+            sim.fault = trouble(600, 1500, Answer(status=429, headers={"Retry-After": "1200"}))
+            assert all_succeeded(time.run(ends_of(waits(sim, log_events=log_events))))
+            came = asked_at(sim)
+            quiet = [(last, following) for last, following in pairwise(came) if following - last >= 1200]
+            refused = [request for request in sim.requests if request.status == 429]
+            assert len(quiet) == 1
+            assert len(refused) == 1
+            afterwards = Counter(int(at) for at in came if 1800 <= at < 3600)
+            assert max(afterwards.values()) <= SOME / 2
+
+
+class TestTrouble:
+    """Fifteen minutes in which nobody can ask end no wait."""
+
+    @pytest.fixture(
+        params=[
+            Answer(status=503),
+            Answer(status=502, body="<html>"),
+            Answer(drop=True),
+            Answer(truncate=True),
+        ],
+        ids=["503", "html 502", "connections lost", "answers cut"],
+    )
+    def fault(self, request: pytest.FixtureRequest) -> Any:
+        """What every request meets."""
+        return request.param
+
+    def test_of_the_server_is_waited_through(
+        self, fault: Answer, way: str, log_events: Any, connect: Any, time: DrivenTime
+    ) -> None:
+        with Simulator(running(SOME, until=3600), clock=time.now) as sim:
+            connect(sim)
+            sim.fault = trouble(300, 300 + 15 * MINUTE, fault)
+            assert all_succeeded(time.run(ends_of(waits(sim, log_events=log_events))))
+            assert 3600 <= time.passed <= 3600 + 3 * INTERVAL
+
+    def test_of_the_network_is_waited_through(
+        self, way: str, log_events: Any, connect: Any, time: DrivenTime
+    ) -> None:
+        with Simulator(running(SOME, until=3600), clock=time.now) as sim:
+            connect(sim)
+
+            async def with_an_outage() -> list[dict[str, Any]]:
+                time.at(300, sim.stop)
+                time.at(300 + 15 * MINUTE, sim.start)
+                return await ends_of(waits(sim, log_events=log_events))
+
+            assert all_succeeded(time.run(with_an_outage()))
+
+    def test_of_a_rotated_key_is_mended_by_one_reading_of_the_connection(
+        self, way: str, log_events: Any, connect: Any, time: DrivenTime, mocker: Any
+    ) -> None:
+        read = mocker.spy(FineTuningEventsTrigger, "_read_connection")
+        with Simulator(running(SOME, until=3600), clock=time.now) as sim:
+            connect(sim)
+
+            def rotate() -> None:
+                sim.api_key = "sk-rotated"
+                connect(sim)
+
+            async def with_a_rotation() -> list[dict[str, Any]]:
+                time.at(300, rotate)
+                return await ends_of(waits(sim, log_events=log_events))
+
+            assert all_succeeded(time.run(with_a_rotation()))
+            assert read.call_count == 2
+
+    def test_of_a_job_list_makes_the_waits_ask_singly_one_by_one(
+        self, broken_list: Answer, log_events: Any, connect: Any, time: DrivenTime
+    ) -> None:
+        with Simulator(running(SOME, until=1800), clock=time.now) as sim:
+            connect(sim)
+            whole_list = trouble(300, 300 + 5 * MINUTE, broken_list)
+            sim.fault = lambda asked: whole_list(asked) if asked.route == "list" else None
+            assert all_succeeded(time.run(ends_of(waits(sim, log_events=log_events))))
+            lists = [request.at - START for request in sim.requests if request.route == "list"]
+            jobs = Counter(
+                int(at.at - START) for at in sim.requests if at.route == "job" and at.at < START + 1750
+            )
+            broken = next(at for at in lists if at >= 300)
+            back = next(at for at in lists if at > broken)
+            assert back - broken >= job_board.OFF_FOR
+            assert sum(broken < at < back for at in jobs.elements()) >= SOME
+            assert max(jobs.values()) <= SOME / 3
+
+    @pytest.fixture(
+        params=[
+            Answer(status=500),
+            Answer(status=404),
+            Answer(body="<html>"),
+            Answer(body={"data": None}),
+            Answer(body={"data": ["ftjob-1"], "has_more": False}),
+            Answer(drop=True),
+        ],
+        ids=["500", "404", "html", "no jobs in it", "jobs that are no objects", "no answer"],
+    )
+    def broken_list(self, request: pytest.FixtureRequest) -> Any:
+        """What comes instead of the job list."""
+        return request.param
+
+
+@pytest.fixture(params=["http", "https"])
+def stalling_proxy(
+    request: pytest.FixtureRequest, time: DrivenTime, tls_front: Any, private_ca: Any
+) -> Iterator[Callable[[Simulator], dict[str, Any]]]:
+    """A proxy that takes every request for the first 15 minutes and answers none; returns the connection."""
+    scheme = request.param
+    with contextlib.ExitStack() as stack:
+        monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
+
+        def start(sim: Simulator) -> dict[str, Any]:
+            base_url = tls_front(sim.base_url) if scheme == "https" else sim.base_url
+
+            def talk(served: socket.socket, connection: int) -> None:
+                if time.passed < 15 * MINUTE:
+                    served.recv(65_536)
+                    time.never_answered()
+                    while served.recv(65_536):
+                        pass
+                    return
+                with socket.create_connection(("127.0.0.1", port_of(base_url))) as onward:
+                    if scheme == "https":
+                        served.recv(65_536)
+                        served.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    pump(served, onward)
+
+            proxy = stack.enter_context(Listener(talk))
+            for name in ("NO_PROXY", "no_proxy"):
+                monkeypatch.delenv(name, raising=False)
+            monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"http://127.0.0.1:{proxy.port}")
+            return {"to": base_url, "verify": str(private_ca.bundle)}
+
+        yield start
+
+
+def test_a_proxy_that_takes_requests_and_answers_none_is_waited_through(
+    stalling_proxy: Any, way: str, log_events: Any, connect: Any, time: DrivenTime, logs: Any
+) -> None:
+    with Simulator(running(SOME, until=3600), clock=time.now) as sim:
+        connect(**stalling_proxy(sim))
+        assert all_succeeded(time.run(ends_of(waits(sim, log_events=log_events))))
+        assert min(asked_at(sim)) >= 15 * MINUTE
+    assert "no answer in 30 s" in logs.text
