@@ -321,6 +321,16 @@ def identify(raws: Sequence[dict[str, Any]], *, order: Order) -> list[Event]:
     return [Event(raw, given) for raw, given in zip(raws, ids_of(raws, order=order), strict=True)]
 
 
+def place_of(event: Event) -> dict[str, Any]:
+    """
+    Name an event in a summary or a manifest.
+
+    :param event: the event.
+    :returns: ``{"id", "created_at"}``, the time in ISO 8601 UTC or None.
+    """
+    return {"id": event.id, "created_at": iso_utc(event.created_at)}
+
+
 def order_of(raws: Sequence[Mapping[str, Any]]) -> Order | None:
     """
     Tell the order of events from the first and the last time among them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -35,15 +35,12 @@ class Spool:
     """
     Keeps the pages that a walk reads, on disk beyond 8 MiB: a log of any length takes little memory.
 
-    :param watch_page: told of every page that is kept, in the order of reading; default nobody.
+    It is a feed's ``Pages``.
     """
 
-    def __init__(self, *, watch_page: Callable[[Sequence[dict[str, Any]]], None] | None = None) -> None:
+    def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed by close()
         self._places: list[tuple[int, int, int]] = []
-        self._watch_page = watch_page
-        self.order = Order.OLDEST_FIRST
-        """The order of the pages; set when it is known."""
 
     def __enter__(self) -> Spool:
         """:returns: itself; leaving removes the file."""
@@ -67,10 +64,6 @@ class Spool:
 
         :param page: events in the server's order.
         """
-        if not page:
-            return
-        if self._watch_page is not None:
-            self._watch_page(page)
         lines = b"\n".join(map(line_of, page))
         start = self._file.seek(0, 2)
         self._file.write(lines)
@@ -93,16 +86,20 @@ class Spool:
         for place in self._places:
             yield [json.loads(line) for line in self._lines_at(place)]
 
-    def lines(self) -> Iterator[bytes]:
-        """:returns: the events as lines of JSON, oldest first."""
-        if self.order is Order.OLDEST_FIRST:
-            for place in self._places:
-                yield from self._lines_at(place)
-        else:
-            for place in reversed(self._places):
-                yield from reversed(self._lines_at(place))
+    def lines(self, order: Order) -> Iterator[bytes]:
+        """
+        Walk the events as lines of JSON, oldest first.
+
+        :param order: the order in which they were read.
+        """
+        newest_first = order is Order.NEWEST_FIRST
+        for place in reversed(self._places) if newest_first else self._places:
+            lines = self._lines_at(place)
+            yield from reversed(lines) if newest_first else lines
 
     def _lines_at(self, place: tuple[int, int, int]) -> list[bytes]:
-        start, length, _ = place
+        start, length, count = place
+        if not count:
+            return []
         self._file.seek(start)
         return self._file.read(length).split(b"\n")

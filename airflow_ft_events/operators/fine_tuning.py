@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import conf
 
 from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
-from airflow_ft_events.clock import clock
-from airflow_ft_events.events import Event, epoch_seconds, iso_utc, json_safe, last_metrics, level_of
-from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_count, check_early
+from airflow_ft_events.events import Event, json_safe, last_metrics, level_of, place_of
+from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_count
 from airflow_ft_events.operators.gate import FineTuningGateOperator
+from airflow_ft_events.operators.settled import SettledLogOperator
 
 __all__ = ["FineTuningEventsOperator", "FineTuningGateOperator"]
 
@@ -23,12 +22,10 @@ if TYPE_CHECKING:
 
     from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
-SHORT_WAIT = 10.0
-"""Seconds that a worker slot may be held while a log settles; longer waits defer."""
 LEVELS = ("info", "warn", "warning", "error")
 
 
-class FineTuningEventsOperator(BaseOperator):
+class FineTuningEventsOperator(SettledLogOperator):
     """
     Collect a job's events: the return value is the list of them, oldest first, each once, verbatim.
 
@@ -70,74 +67,18 @@ class FineTuningEventsOperator(BaseOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.job_id = job_id
-        self.conn_id = conn_id
+        super().__init__(job_id=job_id, conn_id=conn_id, settle=settle, deferrable=deferrable, **kwargs)
         self.levels = levels
         self.types = types
         self.newer_than = newer_than
         self.max_events = max_events
         self.max_bytes = max_bytes
-        self.settle = settle
-        self.deferrable = deferrable
-        check_early(job_id)
-        check_conn_id(conn_id)
         check_count("max_events", max_events)
         check_count("max_bytes", max_bytes, optional=False)
         _check_words("levels", levels, allowed=LEVELS)
         _check_words("types", types)
-        _check_settle(settle)
 
-    def execute(self, context: Context) -> list[dict[str, Any]]:
-        """
-        Wait until the log of an ended job has settled, then collect it.
-
-        :raises FineTuningApiError: the job's events could not be read.
-        :raises FineTuningError: the events are more than ``max_bytes``.
-        """
-        hook = self._hook()
-        left = self._seconds_until_settled(hook)
-        if left > SHORT_WAIT and self.deferrable:
-            from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
-
-            self.log.info("Job %s has ended; its last events may take another %.0f s.", self.job_id, left)
-            self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=left)), method_name="execute_complete")
-        if left > 0:
-            self.log.info("Job %s has ended; waiting %.0f s for its last events.", self.job_id, left)
-            clock().sleep(left)
-        return self._collect(context, hook)
-
-    def execute_complete(self, context: Context, event: Any = None) -> list[dict[str, Any]]:
-        """
-        Collect the log after it has settled.
-
-        :param event: the time trigger's event; it says nothing that is needed.
-        """
-        return self._collect(context, self._hook())
-
-    def _hook(self) -> FineTuningHook:
-        # nothing that only a running task needs is imported when a Dag is parsed
-        from airflow_ft_events.hooks.fine_tuning import FineTuningHook
-
-        return FineTuningHook(self.conn_id)
-
-    def _seconds_until_settled(self, hook: FineTuningHook) -> float:
-        """How long an ended job's log must still be waited for; 0 for a job that runs or shows no state."""
-        job = hook.find_job(self.job_id)
-        if job is None or not self.settle:
-            return 0.0
-        vendor = hook.settings.vendor
-        if not vendor.state_of(job.get("status")).outcome:
-            return 0.0
-        finished = epoch_seconds(job.get("finished_at"))
-        gone = None if finished is None else hook.server_now() - finished
-        if gone is not None and gone >= self.settle:
-            return 0.0
-        if any(vendor.ends_log(event) for event in hook.newest_events(self.job_id)):
-            return 0.0
-        return self.settle if gone is None else min(self.settle, self.settle - gone)
-
-    def _collect(self, context: Context, hook: FineTuningHook) -> list[dict[str, Any]]:
+    def _read(self, context: Context, hook: FineTuningHook) -> list[dict[str, Any]]:
         job = hook.find_job(self.job_id)
         newer_than = self.newer_than if self.newer_than not in ("", "None", "none", "null") else None
         no_filter = self.levels is None and self.types is None
@@ -180,8 +121,8 @@ class FineTuningEventsOperator(BaseOperator):
                 f"allows {self.max_bytes:,} in XCom (connection {self.conn_id!r}). Nothing was pushed. Ways "
                 "out: types=['message'] or levels=['warn', 'error'] to leave the metrics out, max_events "
                 "for the newest only, newer_than for what is new since the last run, a larger max_bytes "
-                "with an object-storage XCom backend, or FineTuningHook.iter_pages in a task of your own "
-                "that writes the events where they belong.",
+                "with an object-storage XCom backend, or FineTuningEventsToObjectStorageOperator, which "
+                "writes the whole log to a file and pushes only what describes it.",
                 job_id=self.job_id,
                 conn_id=self.conn_id,
             )
@@ -203,17 +144,13 @@ class FineTuningEventsOperator(BaseOperator):
             "read": len(read),
             "by_type": dict(Counter(event.type for event in kept)),
             "by_level": dict(Counter(event.level for event in kept)),
-            "first_event": _place(kept[0]) if kept else None,
-            "last_event": _place(kept[-1]) if kept else None,
+            "first_event": place_of(kept[0]) if kept else None,
+            "last_event": place_of(kept[-1]) if kept else None,
             "job_ended": outcome is not None if job else None,
             "status": str(job.get("status")) if job else None,
-            "last_read_event": _place(read[-1]) if read else None,
+            "last_read_event": place_of(read[-1]) if read else None,
             "metrics": json_safe(last_metrics(read)),
         }
-
-
-def _place(event: Event) -> dict[str, Any]:
-    return {"id": event.id, "created_at": iso_utc(event.created_at)}
 
 
 def _check_words(name: str, given: object, *, allowed: Collection[str] | None = None) -> None:
@@ -225,8 +162,3 @@ def _check_words(name: str, given: object, *, allowed: Collection[str] | None = 
     if unknown:
         among = f"; each must be one of {', '.join(allowed)}" if allowed else ""
         raise FineTuningInputError(f"{name} holds {unknown!r}{among}.")
-
-
-def _check_settle(settle: object) -> None:
-    if isinstance(settle, bool) or not isinstance(settle, int | float) or not 0 <= settle <= 86_400:
-        raise FineTuningInputError(f"settle is {settle!r}; it must be a number of seconds from 0 to 86,400.")

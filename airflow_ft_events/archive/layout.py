@@ -1,0 +1,124 @@
+"""Layout: in which form an archive's files are written; checked when the Dag is parsed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from airflow_ft_events.api.errors import FineTuningInputError
+
+FORMATS = ("jsonl", "parquet")
+INFER = "infer"
+_COMPRESSIONS: dict[str, tuple[str | None, ...]] = {
+    "jsonl": (None, "gzip"),
+    "parquet": (None, "snappy", "gzip", "zstd"),
+}
+_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+_PASSWORD_IN_URL = re.compile(r"://[^/@]*:[^/@]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """
+    The form of an archive's files.
+
+    :param file_format: ``jsonl`` or ``parquet``.
+    :param compression: ``gzip``, ``snappy``, ``zstd``, or None for none.
+    """
+
+    file_format: str
+    compression: str | None
+
+    @property
+    def ending(self) -> str:
+        """The ending of a part's name, with its dot."""
+        gzipped = ".gz" if self.file_format == "jsonl" and self.compression else ""
+        return f".{self.file_format}{gzipped}"
+
+
+def is_template(text: object) -> bool:
+    """
+    Tell whether a value is known only when the task runs.
+
+    :param text: a parameter.
+    """
+    return not isinstance(text, str) or "{{" in text or "{%" in text
+
+
+def check_path(path: object) -> str:
+    """
+    Check where an archive is to lie.
+
+    :param path: a rendered path.
+    :returns: the path.
+    :raises FineTuningInputError: where it is none, is relative, or holds a password.
+    """
+    text = str(path) if path is not None else ""
+    shown = _PASSWORD_IN_URL.sub("://***@", text)
+    if not text.strip() or text == "None" or text.endswith("/"):
+        raise FineTuningInputError(
+            f"The path is {shown!r}. It must name the archive's file, such as "
+            "s3://bucket/logs/{{ params.job_id }}.jsonl."
+        )
+    if shown != text:
+        raise FineTuningInputError(
+            f"The path {shown!r} holds a password, which would be shown wherever the path is. Put it into a "
+            "connection, and the connection's id before the @ or into storage_conn_id."
+        )
+    if "://" not in text and not text.startswith("/"):
+        raise FineTuningInputError(
+            f"The path {shown!r} is relative, and every worker would put it somewhere else. Begin it with / "
+            "or with a protocol, such as file:///data/logs/ or s3://bucket/logs/."
+        )
+    if any(part in ("..", ".") for part in text.partition("://")[2].split("/") or ()):
+        raise FineTuningInputError(f"The path {shown!r} holds a . or .. as a folder; write it out.")
+    return text
+
+
+def layout_of(path: str, *, file_format: object, compression: object) -> Layout:
+    """
+    Tell the form of an archive's files, and check that it fits the path's ending, which readers go by.
+
+    :param path: where the archive lies; a template's ending counts as far as it is written.
+    :param file_format: ``jsonl`` or ``parquet``.
+    :param compression: ``infer`` for gzip where a jsonl path ends in ``.gz`` and snappy for parquet, or
+        ``gzip``, ``snappy`` and ``zstd`` (parquet), or None.
+    :raises FineTuningInputError: where they do not fit.
+    """
+    if file_format not in FORMATS:
+        raise FineTuningInputError(f"file_format is {file_format!r}; it must be one of {', '.join(FORMATS)}.")
+    file_format = str(file_format)
+    gzipped = path.lower().endswith(".gz")
+    if compression == INFER:
+        compression = ("gzip" if gzipped else None) if file_format == "jsonl" else "snappy"
+    allowed = _COMPRESSIONS[file_format]
+    if compression not in allowed:
+        words = ", ".join("None" if word is None else repr(word) for word in (INFER, *allowed))
+        raise FineTuningInputError(
+            f"compression is {compression!r}; for {file_format} it must be one of {words}."
+        )
+    word = None if compression is None else str(compression)
+    _check_ending(path.lower(), file_format, gzip=file_format == "jsonl" and word == "gzip")
+    return Layout(file_format, word)
+
+
+def _check_ending(path: str, file_format: str, *, gzip: bool) -> None:
+    """Refuse a path whose ending says something else; one that is not written out yet says nothing."""
+    if path.rstrip().endswith(("}}", "%}")):
+        return
+    gzipped = path.endswith(".gz")
+    if gzipped and not gzip:
+        raise FineTuningInputError(
+            f"The path {path!r} ends in .gz, and its files are not to be gzip files: leave compression out, "
+            "or leave .gz out."
+        )
+    if gzip and not gzipped:
+        raise FineTuningInputError(
+            f"The path {path!r} is to be a gzip file, and readers go by its ending: let it end in .gz."
+        )
+    bare = path.removesuffix(".gz")
+    for ending, meant in _ENDINGS.items():
+        if bare.endswith(ending) and meant != file_format:
+            raise FineTuningInputError(
+                f"The path {path!r} ends in {ending}, and file_format is {file_format!r}: they must agree."
+            )

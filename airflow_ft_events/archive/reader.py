@@ -1,0 +1,188 @@
+"""Reads archives: by their manifest, each file checked against it, or a single file without one."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from airflow_ft_events.api.errors import FineTuningArchiveError
+from airflow_ft_events.archive.files import AT_ONCE, read_lines
+from airflow_ft_events.archive.layout import Layout
+from airflow_ft_events.archive.manifest import SUFFIX, Manifest, Part
+from airflow_ft_events.archive.spool import IN_MEMORY
+from airflow_ft_events.archive.storage import Storage, storage_of
+from airflow_ft_events.clock import clock
+
+TRIES, PAUSE = 5, 0.2
+"""How often, and after how many seconds, an archive that is being replaced is read again."""
+
+
+def read_archive(path: str | os.PathLike[str], *, storage_conn_id: str | None = None) -> list[dict[str, Any]]:
+    """
+    Read the events of an archive back, as the server sent them, oldest first.
+
+    :param path: the archive, its manifest, or a file of events (``.jsonl``, ``.jsonl.gz``, ``.parquet``).
+    :param storage_conn_id: Airflow connection of the storage; default what stands before an ``@`` in the
+        path.
+    :returns: one dict for each event.
+    :raises FineTuningArchiveError: where there is none, or it is not what its manifest says.
+    """
+    return StoredArchive.at(path, storage_conn_id=storage_conn_id).read()[1]
+
+
+class StoredArchive:
+    """
+    An archive as it lies there.
+
+    :param storage: its folder.
+    :param name: its name in it.
+    """
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        self.storage = storage
+        self.name = name
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str], *, storage_conn_id: str | None = None) -> StoredArchive:
+        """
+        Find an archive.
+
+        :param path: the archive, or its manifest.
+        :param storage_conn_id: connection of the storage.
+        """
+        return cls(*storage_of(str(path).removesuffix(SUFFIX), conn_id=storage_conn_id))
+
+    @property
+    def shown(self) -> str:
+        """Its path, for messages."""
+        return self.storage.shown(self.name)
+
+    @property
+    def manifest_name(self) -> str:
+        """The manifest's name."""
+        return self.name + SUFFIX
+
+    def manifest(self) -> Manifest | None:
+        """
+        Read the manifest.
+
+        :returns: it; None where there is none.
+        :raises FineTuningArchiveError: where it is none.
+        """
+        if self.storage.size(self.manifest_name) is None:
+            return None
+        with self.storage.open(self.manifest_name) as file:
+            content = file.read()
+        return Manifest.read(content, where=self.storage.shown(self.manifest_name))
+
+    def read(self) -> tuple[Manifest | None, list[dict[str, Any]]]:
+        """
+        Read the manifest and all events; while the archive is being replaced, the old ones or the new ones.
+
+        :returns: the manifest, None where there is none; and the events, oldest first.
+        :raises FineTuningArchiveError: where the archive is missing or is not what its manifest says.
+        """
+        for left in reversed(range(TRIES)):
+            manifest = self.manifest()
+            try:
+                return manifest, [json.loads(line) for line in self.lines(manifest)]
+            except FineTuningArchiveError:
+                if not left or manifest is None:
+                    raise
+            clock().sleep(PAUSE)
+        raise AssertionError("unreachable")
+
+    def lines(self, manifest: Manifest | None) -> Iterator[bytes]:
+        """
+        Walk the events as lines of JSON, oldest first.
+
+        :param manifest: what names the files; None for the archive's own name alone.
+        :raises FineTuningArchiveError: where a file is missing or damaged.
+        """
+        if manifest is None:
+            with self._fetched(self.name) as (file, _):
+                yield from self._lines_of(file, _layout_of(file), self.name)
+            return
+        layout = Layout(manifest.file_format, manifest.compression)
+        for part in manifest.parts:
+            with self._fetched(part.name) as (file, digest):
+                if digest != part.sha256:
+                    raise FineTuningArchiveError(
+                        f"{self.storage.shown(part.name)} is not what its manifest says: the sha256 "
+                        f"is {digest} and not {part.sha256}. It was changed or damaged, or archiving was cut "
+                        "off: let the archiving task run again, or restore the file."
+                    )
+                yield from self._lines_of(file, layout, part.name)
+
+    def holds(self, manifest: Manifest) -> bool:
+        """
+        Tell whether every file is there in its size, without reading any.
+
+        :param manifest: what names them.
+        """
+        return all(self.storage.size(part.name) == part.bytes for part in manifest.parts)
+
+    def hashed(self, manifest: Manifest) -> hashlib._Hash | None:
+        """
+        Hash all files, and compare each with the manifest.
+
+        :param manifest: what names them.
+        :returns: the hash of all their bytes, to go on with; None where one is missing or another.
+        """
+        whole = hashlib.sha256()
+        for part in manifest.parts:
+            if not self._hash(part, whole):
+                return None
+        return whole
+
+    def _hash(self, part: Part, whole: hashlib._Hash) -> bool:
+        if self.storage.size(part.name) != part.bytes:
+            return False
+        own = hashlib.sha256()
+        with self.storage.open(part.name) as file:
+            while block := file.read(AT_ONCE):
+                own.update(block)
+                whole.update(block)
+        return own.hexdigest() == part.sha256
+
+    @contextmanager
+    def _fetched(self, name: str) -> Iterator[tuple[BinaryIO, str]]:
+        """Bring a file here, so that it is checked before anything of it is used."""
+        if self.storage.size(name) is None:
+            raise FineTuningArchiveError(
+                f"There is no archive at {self.storage.shown(name)}. Check the path, and whether the "
+                "archiving task has run."
+            )
+        digest = hashlib.sha256()
+        with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as here:
+            with self.storage.open(name) as file:
+                while block := file.read(AT_ONCE):
+                    digest.update(block)
+                    here.write(block)
+            here.seek(0)
+            yield here, digest.hexdigest()  # type: ignore[misc]
+
+    def _lines_of(self, file: BinaryIO, layout: Layout, name: str) -> Iterator[bytes]:
+        try:
+            yield from read_lines(file, layout)
+        except (ValueError, OSError, EOFError, zlib.error, gzip.BadGzipFile) as fault:
+            raise FineTuningArchiveError(
+                f"{self.storage.shown(name)} cannot be read as {layout.file_format}: {fault}. It is damaged, "
+                "or no archive."
+            ) from None
+
+
+def _layout_of(file: BinaryIO) -> Layout:
+    """Tell a file's form by its first bytes: names may lie."""
+    start = file.read(4)
+    file.seek(0)
+    if start == b"PAR1":
+        return Layout("parquet", None)
+    return Layout("jsonl", "gzip" if start[:2] == b"\x1f\x8b" else None)

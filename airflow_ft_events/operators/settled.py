@@ -1,0 +1,107 @@
+"""What the operators that read a whole log share: an ended job's last events are waited for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator, conf
+
+from airflow_ft_events.api.errors import FineTuningInputError
+from airflow_ft_events.clock import clock
+from airflow_ft_events.events import epoch_seconds
+from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_early
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+
+SHORT_WAIT = 10.0
+"""Seconds that a worker slot may be held while a log settles; longer waits defer."""
+
+
+class SettledLogOperator(BaseOperator):
+    """
+    Wait until the log of an ended job has settled, then read it; a running job's log is read as it stands.
+
+    :param job_id: the job (templated).
+    :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http`` (templated); default
+        ``fine_tuning_default``.
+    :param settle: seconds after a job's end until its log counts as complete, 0 to 86,400; default 120.
+    :param deferrable: defer while a log settles, beyond 10 s; default from ``[operators]
+        default_deferrable``.
+    """
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        conn_id: str = DEFAULT_CONN_ID,
+        settle: object = 120,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+        self.conn_id = conn_id
+        self.deferrable = deferrable
+        check_early(job_id)
+        check_conn_id(conn_id)
+        if isinstance(settle, bool) or not isinstance(settle, int | float) or not 0 <= settle <= 86_400:
+            raise FineTuningInputError(
+                f"settle is {settle!r}; it must be a number of seconds from 0 to 86,400."
+            )
+        self.settle = settle
+
+    def execute(self, context: Context) -> Any:
+        """
+        Wait until the log of an ended job has settled, then read it.
+
+        :raises FineTuningApiError: the job's events could not be read.
+        """
+        hook = self._hook()
+        left = self._seconds_until_settled(hook)
+        if left > SHORT_WAIT and self.deferrable:
+            from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
+
+            self.log.info("Job %s has ended; its last events may take another %.0f s.", self.job_id, left)
+            self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=left)), method_name="execute_complete")
+        if left > 0:
+            self.log.info("Job %s has ended; waiting %.0f s for its last events.", self.job_id, left)
+            clock().sleep(left)
+        return self._read(context, hook)
+
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
+        """
+        Read the log after it has settled.
+
+        :param event: the time trigger's event; it says nothing that is needed.
+        """
+        return self._read(context, self._hook())
+
+    def _read(self, context: Context, hook: FineTuningHook) -> Any:
+        """Read the log and do with it what this operator is for."""
+        raise NotImplementedError
+
+    def _hook(self) -> FineTuningHook:
+        # nothing that only a running task needs is imported when a Dag is parsed
+        from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+
+        return FineTuningHook(self.conn_id)
+
+    def _seconds_until_settled(self, hook: FineTuningHook) -> float:
+        """How long an ended job's log must still be waited for; 0 for a job that runs or shows no state."""
+        job = hook.find_job(self.job_id)
+        if job is None or not self.settle:
+            return 0.0
+        vendor = hook.settings.vendor
+        if not vendor.state_of(job.get("status")).outcome:
+            return 0.0
+        finished = epoch_seconds(job.get("finished_at"))
+        gone = None if finished is None else hook.server_now() - finished
+        if gone is not None and gone >= self.settle:
+            return 0.0
+        if any(vendor.ends_log(event) for event in hook.newest_events(self.job_id)):
+            return 0.0
+        return self.settle if gone is None else min(self.settle, self.settle - gone)
