@@ -7,6 +7,7 @@ from typing import Any
 CONNECTION_TYPE = "fine_tuning"
 HOOK_NAME = "Fine-tuning API"
 INTEGRATION = "Fine-tuning"
+STORAGE = "Object storage"
 
 # Airflow 2.11 asks the hook for this, later ones read it from the provider info.
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
@@ -104,7 +105,12 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": INTEGRATION,
                 "external-doc-url": "https://platform.openai.com/docs/api-reference/fine-tuning",
                 "tags": ["service"],
-            }
+            },
+            {
+                "integration-name": STORAGE,
+                "external-doc-url": "https://filesystem-spec.readthedocs.io/",
+                "tags": ["software"],
+            },
         ],
         "hooks": [
             {"integration-name": INTEGRATION, "python-modules": ["airflow_ft_events.hooks.fine_tuning"]},
@@ -117,6 +123,13 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "operators": [
             {"integration-name": INTEGRATION, "python-modules": ["airflow_ft_events.operators.fine_tuning"]},
+        ],
+        "transfers": [
+            {
+                "source-integration-name": INTEGRATION,
+                "target-integration-name": STORAGE,
+                "python-module": "airflow_ft_events.transfers.fine_tuning_to_object_storage",
+            },
         ],
         "connection-types": [
             {

@@ -70,7 +70,7 @@ def check_path(path: object) -> str:
             f"The path {shown!r} is relative, and every worker would put it somewhere else. Begin it with / "
             "or with a protocol, such as file:///data/logs/ or s3://bucket/logs/."
         )
-    if any(part in ("..", ".") for part in text.partition("://")[2].split("/") or ()):
+    if {".", ".."} & set(text.split("/")):
         raise FineTuningInputError(f"The path {shown!r} holds a . or .. as a folder; write it out.")
     return text
 

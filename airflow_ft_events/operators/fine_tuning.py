@@ -78,7 +78,7 @@ class FineTuningEventsOperator(SettledLogOperator):
         _check_words("levels", levels, allowed=LEVELS)
         _check_words("types", types)
 
-    def _read(self, context: Context, hook: FineTuningHook) -> list[dict[str, Any]]:
+    def _read(self, context: Context, hook: FineTuningHook, *, settled: bool) -> list[dict[str, Any]]:
         job = hook.find_job(self.job_id)
         newer_than = self.newer_than if self.newer_than not in ("", "None", "none", "null") else None
         no_filter = self.levels is None and self.types is None

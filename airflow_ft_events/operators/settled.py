@@ -62,6 +62,8 @@ class SettledLogOperator(BaseOperator):
         """
         hook = self._hook()
         left = self._seconds_until_settled(hook)
+        if left is None:
+            return self._read(context, hook, settled=False)
         if left > SHORT_WAIT and self.deferrable:
             from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
@@ -70,7 +72,7 @@ class SettledLogOperator(BaseOperator):
         if left > 0:
             self.log.info("Job %s has ended; waiting %.0f s for its last events.", self.job_id, left)
             clock().sleep(left)
-        return self._read(context, hook)
+        return self._read(context, hook, settled=True)
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """
@@ -78,10 +80,10 @@ class SettledLogOperator(BaseOperator):
 
         :param event: the time trigger's event; it says nothing that is needed.
         """
-        return self._read(context, self._hook())
+        return self._read(context, self._hook(), settled=True)
 
-    def _read(self, context: Context, hook: FineTuningHook) -> Any:
-        """Read the log and do with it what this operator is for."""
+    def _read(self, context: Context, hook: FineTuningHook, *, settled: bool) -> Any:
+        """Read the log, settled or as it stands, and do with it what this operator is for."""
         raise NotImplementedError
 
     def _hook(self) -> FineTuningHook:
@@ -90,17 +92,15 @@ class SettledLogOperator(BaseOperator):
 
         return FineTuningHook(self.conn_id)
 
-    def _seconds_until_settled(self, hook: FineTuningHook) -> float:
-        """How long an ended job's log must still be waited for; 0 for a job that runs or shows no state."""
+    def _seconds_until_settled(self, hook: FineTuningHook) -> float | None:
+        """How long an ended job's log must be waited for; None for a job that runs or shows no state."""
         job = hook.find_job(self.job_id)
-        if job is None or not self.settle:
-            return 0.0
         vendor = hook.settings.vendor
-        if not vendor.state_of(job.get("status")).outcome:
-            return 0.0
+        if job is None or not vendor.state_of(job.get("status")).outcome:
+            return None
         finished = epoch_seconds(job.get("finished_at"))
         gone = None if finished is None else hook.server_now() - finished
-        if gone is not None and gone >= self.settle:
+        if not self.settle or (gone is not None and gone >= self.settle):
             return 0.0
         if any(vendor.ends_log(event) for event in hook.newest_events(self.job_id)):
             return 0.0

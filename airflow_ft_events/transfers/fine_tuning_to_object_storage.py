@@ -1,0 +1,194 @@
+"""FineTuningEventsToObjectStorageOperator: keeps a job's whole log in object storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_ft_events.api.errors import FineTuningInputError
+from airflow_ft_events.archive.layout import INFER, check_path, is_template, layout_of
+from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_job_id
+from airflow_ft_events.operators.settled import SettledLogOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+
+    from airflow_ft_events.api.feed import EventFeed, Mark, Pages
+    from airflow_ft_events.archive.manifest import JobFacts, Manifest
+    from airflow_ft_events.archive.writer import ArchiveWriter
+    from airflow_ft_events.events import Event
+    from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+
+OVERWRITE = ("replace", "keep", "error")
+
+
+class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
+    """
+    Archive a job's events: the whole log, oldest first, every event once, verbatim, and a manifest beside it.
+
+    :param job_id: the job (templated).
+    :param path: the archive's file (templated): an absolute local path, or what Airflow's
+        ``ObjectStoragePath`` takes, such as ``s3://bucket/logs/{{ params.job_id }}.jsonl``.
+    :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http`` (templated); default
+        ``fine_tuning_default``.
+    :param storage_conn_id: connection of the storage (templated); default what stands before an ``@`` in the
+        path, or none.
+    :param file_format: ``jsonl`` (default) or ``parquet`` (extra ``parquet``).
+    :param compression: ``infer`` (default: gzip where the path ends in ``.gz``; snappy for parquet),
+        ``gzip``, ``snappy`` or ``zstd`` (parquet), or None.
+    :param overwrite: what happens to an archive that is there: ``replace`` (default), ``keep`` leaves a
+        complete one and reads nothing, ``error`` fails unless it holds the very same.
+    :param incremental: write only what is new since the last run, as a further file in ``{path}.parts/``;
+        default False.
+    :param report: write an HTML page with the training figure beside the log (extra ``report``); default
+        False.
+    :param settle: seconds after a job's end until its log counts as complete, 0 to 86,400; default 120. A
+        running job's log is archived as it stands, and counts as incomplete.
+    :param deferrable: defer while a log settles, beyond 10 s; default from ``[operators]
+        default_deferrable``.
+    :returns: the manifest: ``job_id``, ``vendor``, ``outcome``, ``complete``, ``path``, ``format``,
+        ``count``, ``bytes``, ``sha256``, ``first_event``, ``last_event``, ``parts``, …
+    """
+
+    template_fields: Sequence[str] = ("job_id", "conn_id", "path", "storage_conn_id")
+    ui_color = "#ece4f0"
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        path: str | ObjectStoragePath,
+        conn_id: str = DEFAULT_CONN_ID,
+        storage_conn_id: str | None = None,
+        file_format: Literal["jsonl", "parquet"] = "jsonl",
+        compression: str | None = INFER,
+        overwrite: Literal["replace", "keep", "error"] = "replace",
+        incremental: bool = False,
+        report: bool = False,
+        settle: float = 120,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(job_id=job_id, conn_id=conn_id, settle=settle, deferrable=deferrable, **kwargs)
+        # an ObjectStoragePath is written out, its connection's id included: templates need text
+        self.path = path if isinstance(path, str) or hasattr(path, "resolve_template") else _text_of(path)
+        self.storage_conn_id = storage_conn_id
+        self.file_format = file_format
+        self.compression = compression
+        self.overwrite = overwrite
+        self.incremental = incremental
+        self.report = report
+        if overwrite not in OVERWRITE:
+            raise FineTuningInputError(
+                f"overwrite is {overwrite!r}; it must be one of {', '.join(OVERWRITE)}."
+            )
+        if incremental and overwrite != "replace":
+            raise FineTuningInputError(
+                f"incremental=True adds to an archive that is there, and overwrite={overwrite!r} speaks "
+                "against it: give only one of them."
+            )
+        known = self.path if isinstance(self.path, str) else "{{ }}"
+        layout_of(known, file_format=file_format, compression=compression)
+        if not is_template(known):
+            check_path(known)
+
+    def execute(self, context: Context) -> Any:
+        """
+        Wait until the log of an ended job has settled, then archive it.
+
+        :raises FineTuningArchiveError: there is something at the path that must not be replaced, or the
+            archive is damaged.
+        :raises FineTuningApiError: the job's events could not be read.
+        """
+        with self._writer() as writer:
+            if (kept := writer.kept()) is not None:
+                self.log.info(
+                    "Job %s: its complete archive of %d events is kept (overwrite='keep').",
+                    self.job_id,
+                    kept.count,
+                )
+                return kept.as_dict()
+        return super().execute(context)
+
+    def _writer(self) -> ArchiveWriter:
+        # nothing that only a running task needs is imported when a Dag is parsed
+        from airflow_ft_events.archive.reader import StoredArchive
+        from airflow_ft_events.archive.writer import ArchiveWriter
+
+        path = check_path(self.path)
+        layout = layout_of(path, file_format=self.file_format, compression=self.compression)
+        if layout.file_format == "parquet":
+            from airflow_ft_events.archive.parquet import arrow
+
+            arrow()
+        if self.report and find_spec("plotly") is None:
+            raise FineTuningInputError(
+                "report=True needs plotly, which is not installed where this task runs. Install "
+                "airflow-ft-events[report] there, or leave report out."
+            )
+        return ArchiveWriter(
+            StoredArchive.at(path, storage_conn_id=self.storage_conn_id or None),
+            path=path,
+            layout=layout,
+            job_id=check_job_id(self.job_id),
+            incremental=self.incremental,
+            overwrite=self.overwrite,
+        )
+
+    def _read(self, context: Context, hook: FineTuningHook, *, settled: bool) -> dict[str, Any]:
+        job = hook.find_job(self.job_id)
+
+        def read_log(mark: Mark | None, pages: Pages) -> EventFeed:
+            return hook.read_events(self.job_id, newer_than=mark, pages=pages)
+
+        def make_report(events: Iterator[Event], manifest: Manifest) -> str:
+            from airflow_ft_events.figures import report_page
+
+            told = dict(hook.settings.vendor.job_in_openai_words(job)) if job else {}
+            names = ("fine_tuned_model", "trained_tokens", "finished_at", "error")
+            return report_page(events, about=manifest.as_dict() | {name: told.get(name) for name in names})
+
+        with self._writer() as writer:
+            new = writer.read(read_log)
+            facts = self._facts(hook, job, writer, settled=settled)
+            manifest = writer.write(facts, make_report=make_report if self.report else None)
+        self.log.info(
+            "Job %s: archived %d events (%d read now) at %s; %s.",
+            self.job_id,
+            manifest.count,
+            new,
+            manifest.path,
+            "the log is complete" if facts.complete else "the log is not complete yet",
+        )
+        return manifest.as_dict()
+
+    def _facts(
+        self, hook: FineTuningHook, job: Mapping[str, Any] | None, writer: ArchiveWriter, *, settled: bool
+    ) -> JobFacts:
+        from airflow_ft_events.archive.manifest import JobFacts
+        from airflow_ft_events.evidence import Evidence
+
+        vendor = hook.settings.vendor
+        if job is not None:
+            outcome = vendor.state_of(job.get("status")).outcome
+            complete = settled and outcome is not None
+        else:
+            # a server that shows no job: its events decide, as they do in a wait
+            evidence, server_now = Evidence(vendor=vendor), hook.server_now()
+            evidence.take(writer.events(), seen_at=server_now)
+            decided = evidence.outcome(job_id=self.job_id, server_now=server_now)
+            outcome, complete = decided.outcome if decided else None, decided is not None
+        return JobFacts(
+            job_id=self.job_id,
+            vendor=vendor.name,
+            outcome=outcome.value if outcome else None,
+            status=str(job.get("status")) if job else None,
+            complete=complete,
+        )
+
+
+def _text_of(path: object) -> str:
+    return "" if path is None else str(path)
