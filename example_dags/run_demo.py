@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import queue
@@ -21,6 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from airflow_ft_events.simulator import DIALECTS, RecordingError, Simulator, load_recording
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -36,6 +39,7 @@ ENDS = {"succeeded": None, "failed": "FineTuningJobFailed", "cancelled": "FineTu
 # Seconds: how long the job is shown, when one without an end is given up, and how long Airflow may take.
 SHOWN_IN, ENDLESS_AFTER, TOO_LONG = 15.0, 60.0, 170.0
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COLOURS = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
@@ -46,7 +50,7 @@ class DemoError(Exception):
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; 0 if Airflow did what the job's outcome asks for."""
     options = parse(argv)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in INTERRUPTS:
         signal.signal(number, signal.default_int_handler)
     try:
         return show(options)
@@ -213,16 +217,28 @@ class child:  # noqa: N801 - reads as a verb
         return self.process
 
     def __exit__(self, *error: object) -> None:
-        for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-            try:
-                os.killpg(self.process.pid, number)
-            except (ProcessLookupError, PermissionError):
-                break
-            try:
-                self.process.wait(timeout=patience)
-            except subprocess.TimeoutExpired:
-                continue
+        # a second Ctrl-C must not leave half of it running
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS}
+        for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 10.0)):
+            until = time.monotonic() + patience
+            for process in self._left():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(process, number)
+            while self._left() and time.monotonic() < until:
+                self.process.poll()
+                time.sleep(0.1)
         self.process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def _left(self) -> list[int]:
+        """What still runs of it: Airflow's tasks have process groups of their own, but the same session."""
+        left = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError, psutil.Error):
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    left.append(process.pid)
+        return left
 
 
 @dataclass

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from run_demo import DemoError, airflow_environment, child, headline, red, relative, say, table
+from run_demo import INTERRUPTS, DemoError, airflow_environment, child, headline, red, relative, say, table
 
 from airflow_ft_events.simulator import Simulator
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make up", description=__doc__)
     parser.add_argument("--port", type=int, default=8080, help="port of the UI; a free one if it is taken")
     options = parser.parse_args(argv)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in INTERRUPTS:
         signal.signal(number, signal.default_int_handler)
     try:
         show(options.port)
