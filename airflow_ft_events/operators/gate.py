@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import BaseOperator, SkipMixin
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
+from airflow_ft_events.api.errors import FineTuningArchiveError, FineTuningError, FineTuningInputError
 from airflow_ft_events.events import Event, Order, one_line, order_of
 from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_early, check_job_id
 
@@ -37,13 +37,24 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         ``fine_tuning_default``.
     :param events: the job's events from an upstream task, oldest first (templated); default None, they are
         read from the server. The outcome is always asked of the server.
+    :param archive: path of the job's archive to read the events from instead (templated); it must be
+        complete. Default None.
+    :param storage_conn_id: connection of the archive's storage (templated); default what stands before an
+        ``@`` in its path, or none.
     :param ignore_downstream_trigger_rules: with ``skip``, skip all that is downstream; with False only the
         next tasks, and trigger rules decide about the rest. Default True.
     :returns: ``{"job_id", "outcome", "passed", "conditions": [{"condition", "value", "limit", "step",
         "passed", "reason"}]}``.
     """
 
-    template_fields: Sequence[str] = ("job_id", "conn_id", "conditions", "events")
+    template_fields: Sequence[str] = (
+        "job_id",
+        "conn_id",
+        "conditions",
+        "events",
+        "archive",
+        "storage_conn_id",
+    )
     ui_color = "#f0ece4"
     # the scheduler asks for it when a task that was skipped is cleared
     inherits_from_skipmixin = True
@@ -56,6 +67,8 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         on_violation: Literal["fail", "skip"] = "fail",
         conn_id: str = DEFAULT_CONN_ID,
         events: Sequence[Mapping[str, Any]] | None = None,
+        archive: str | None = None,
+        storage_conn_id: str | None = None,
         ignore_downstream_trigger_rules: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -68,6 +81,8 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         self.on_violation = on_violation
         self.conn_id = conn_id
         self.events = events
+        self.archive = archive
+        self.storage_conn_id = storage_conn_id
         self.ignore_downstream_trigger_rules = ignore_downstream_trigger_rules
         check_early(job_id)
         check_conn_id(conn_id)
@@ -76,6 +91,8 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
             raise FineTuningInputError(
                 f"on_violation is {on_violation!r}; it must be one of {', '.join(ON_VIOLATION)}."
             )
+        if events is not None and archive is not None:
+            raise FineTuningInputError("Both events and archive are given; the gate judges one of them.")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
@@ -90,7 +107,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
         job_id, conditions = check_job_id(self.job_id), parse_all(self.conditions)
-        given = self._given_events()
+        given = self._archived_events() if self.archive is not None else self._given_events()
         hook = FineTuningHook(self.conn_id)
         job = hook.find_job(job_id)
         log: list[Event] | None = None
@@ -128,6 +145,29 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
             )
         newest_first = order_of([event.raw for event in events]) is Order.NEWEST_FIRST
         return events[::-1] if newest_first else events
+
+    def _archived_events(self) -> list[Event]:
+        """The events of the job's archive, which must hold all of them."""
+        from airflow_ft_events.archive.layout import check_path
+        from airflow_ft_events.archive.reader import StoredArchive
+
+        stored = StoredArchive.at(check_path(self.archive), storage_conn_id=self.storage_conn_id or None)
+        manifest, raws = stored.read()
+        if manifest is None:
+            problem = "has no manifest beside it, so whose it is and whether it is complete cannot be known"
+        elif manifest.job.job_id != self.job_id:
+            problem = f"is that of job {manifest.job.job_id}"
+        elif not manifest.job.complete:
+            problem = "is not complete: the job ran on, or its last events were yet to come"
+        else:
+            return [Event(raw, "") for raw in raws]
+        raise FineTuningArchiveError(
+            f"The gate for job {self.job_id} has decided nothing: archive {stored.shown} {problem}. Let the "
+            "task that archives run between the job's end and the gate, or leave 'archive' out to read the "
+            "events from the server.",
+            job_id=self.job_id,
+            conn_id=self.conn_id,
+        )
 
     # the outcome
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from bisect import bisect_right
@@ -204,7 +205,7 @@ class SimulatedJob:
             self.estimated_finish += by
         for event in self.events:
             if isinstance(event, dict):
-                _move_event(event, by)
+                move_event(event, by)
 
     def encode_log(self) -> None:
         """Encode the whole log now, so that the first reader waits no longer than the next."""
@@ -237,12 +238,20 @@ class SimulatedJob:
         return items
 
 
-def _move_event(event: dict[str, Any], seconds: int) -> None:
+def move_event(event: dict[str, Any], seconds: int) -> dict[str, Any]:
+    """Move an event in time, in place, its time written as before; one without a readable time stays.
+
+    :param event: the event.
+    :param seconds: whole seconds; negative towards the past.
+    :returns: the same event.
+    """
     at = event.get("created_at")
-    if isinstance(at, int):
+    if isinstance(at, int | float) and not isinstance(at, bool):
         event["created_at"] = at + seconds
     elif isinstance(at, str):
-        event["created_at"] = iso_time(datetime.fromisoformat(at).timestamp() + seconds)
+        with contextlib.suppress(ValueError):
+            event["created_at"] = iso_time(datetime.fromisoformat(at).timestamp() + seconds)
+    return event
 
 
 def encode(value: Any) -> bytes:

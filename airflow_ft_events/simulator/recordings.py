@@ -19,9 +19,11 @@ from airflow_ft_events.simulator.jobs import (
     error_of,
     fill_event,
     job_details,
+    move_event,
     random_id,
 )
 
+MANIFEST = ".manifest.json"
 LogSource = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 _OUTCOMES = {"succeeded": "succeeded", "failed": "failed", "running": "running"}
@@ -65,25 +67,31 @@ class RecordingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A log that was read: events oldest first, what became of the job, what is known of it, whose it is."""
+    """A log that was read: events oldest first, what became of the job, what is known of it, whose it is.
+
+    :param verbatim: whether the events are whole, so that only their times may move; those of an archive are.
+    """
 
     events: list[dict[str, Any]]
     outcome: str
     job: dict[str, Any]
     vendor: str | None = None
+    verbatim: bool = False
 
 
 def load_recording(source: LogSource) -> Recording:
     """Read a recorded log.
 
-    :param source: a file (a JSON object with ``events`` or ``data``, a JSON list, or JSON lines), or what
-        such a file holds, already loaded.
+    :param source: an archive (its path, or its manifest's), a file (a JSON object with ``events`` or
+        ``data``, a JSON list, or JSON lines), or what such a file holds, already loaded.
     :raises RecordingError: if there is no such file, or it is no log.
     """
     name = "The log"
     in_lines = False
     document: Any = source
     if isinstance(source, str | os.PathLike):
+        if _is_archive(os.fspath(source)):
+            return _of_archive(os.fspath(source))
         name = f"Log {os.fspath(source)}"
         document, in_lines = _read(Path(source), name)
     if isinstance(document, Mapping):
@@ -127,7 +135,7 @@ def outcome_of(events: Sequence[Mapping[str, Any]]) -> str:
     :param events: the log, oldest first.
     """
     for event in reversed(events):
-        if not _AFTER_THE_END.match(event["message"]):
+        if not _AFTER_THE_END.match(_words(event)):
             return _final(event) or "running"
     return "running"
 
@@ -148,7 +156,9 @@ def replay_job(
     shift = start - times[0]
     moved = [at + shift for at in times]
     served = [
-        fill(_with_metrics(raw), created_at=at, rng=rng)
+        move_event(dict(raw), shift)
+        if recording.verbatim
+        else fill(_with_metrics(raw), created_at=at, rng=rng)
         for raw, at in zip(recording.events, moved, strict=True)
     ]
     states = _progress(recording.events, moved)
@@ -179,8 +189,41 @@ def recorded_job_id(recording: Recording) -> str | None:
     told = recording.job.get("id")
     if isinstance(told, str) and told:
         return told
-    match = _CREATED.match(recording.events[0]["message"])
+    match = _CREATED.match(_words(recording.events[0]))
     return match[1] if match else None
+
+
+def _is_archive(path: str) -> bool:
+    """Whether a manifest lies beside it, or it is no text."""
+    if "://" in path or path.endswith((MANIFEST, ".gz", ".parquet")):
+        return True
+    return Path(path + MANIFEST).is_file()
+
+
+def _of_archive(path: str) -> Recording:
+    # only who replays an archive needs what reads one
+    from airflow_ft_events.api.errors import FineTuningError
+    from airflow_ft_events.archive.reader import StoredArchive
+
+    try:
+        manifest, events = StoredArchive.at(path).read()
+    except FineTuningError as error:
+        raise RecordingError(error.message) from None
+    if not events:
+        raise RecordingError(f"Log {path} has no events")
+    told = manifest.job if manifest else None
+    return Recording(
+        events=events,
+        outcome=(told.outcome or "running") if told else outcome_of(events),
+        job={"id": told.job_id} if told else {},
+        vendor=told.vendor if told else None,
+        verbatim=True,
+    )
+
+
+def _words(event: Mapping[str, Any]) -> str:
+    message = event.get("message")
+    return message if isinstance(message, str) else ""
 
 
 def _read(path: Path, name: str) -> tuple[Any, bool]:
@@ -218,17 +261,17 @@ def _is_newest_first(order: Any, events: Sequence[Mapping[str, Any]], *, in_line
     first, last = _seconds(events[0]), _seconds(events[-1])
     if first is not None and last is not None and first != last:
         return first > last
-    if outcome_of(events[:1]) != "running" or _CREATED.match(events[-1]["message"]):
+    if outcome_of(events[:1]) != "running" or _CREATED.match(_words(events[-1])):
         return True
-    return not (in_lines or outcome_of(events) != "running" or _CREATED.match(events[0]["message"]))
+    return not (in_lines or outcome_of(events) != "running" or _CREATED.match(_words(events[0])))
 
 
 def _final(event: Mapping[str, Any]) -> str | None:
     if told := _FINAL_TYPES.get(str(event.get("type"))):
         return told
-    if _SUCCESS.match(event["message"]):
+    if _SUCCESS.match(_words(event)):
         return "succeeded"
-    if _CANCEL.match(event["message"]):
+    if _CANCEL.match(_words(event)):
         return "cancelled"
     return "failed" if error_of(event) else None
 
@@ -259,7 +302,7 @@ def _times(events: Sequence[Mapping[str, Any]], rng: random.Random) -> list[int]
                 day += 86_400 if at < previous else 0
                 previous = at
                 known[index] = at + day
-    gaps = [_gap(event["message"], rng) for event in events]
+    gaps = [_gap(_words(event), rng) for event in events]
     first = next((index for index, at in enumerate(known) if at is not None), None)
     start = 0 if first is None else (known[first] or 0) - sum(gaps[1 : first + 1])
     times: list[int] = []
@@ -280,11 +323,11 @@ def _gap(message: str, rng: random.Random) -> int:
 
 def _with_metrics(raw: Mapping[str, Any]) -> dict[str, Any]:
     event = {key: value for key, value in raw.items() if key != "time"}
-    step = _STEP.match(event["message"])
+    step = _STEP.match(_words(event))
     if step is None or "type" in event or "data" in event:
         return event
     data: dict[str, Any] = {"step": int(step[1])}
-    for words, number in _LOSS.findall(event["message"]):
+    for words, number in _LOSS.findall(_words(event)):
         try:
             data[_LOSS_KEYS[words]] = float(number)
         except ValueError:
@@ -299,7 +342,7 @@ def _progress(events: Sequence[Mapping[str, Any]], times: Sequence[int]) -> list
     states: list[tuple[float, str]] = []
     reached = -1
     for event, at in zip(events, times, strict=True):
-        message = event["message"]
+        message = _words(event)
         rank = 0 if _VALIDATING.match(message) else 1 if _QUEUED.match(message) else 2
         # An error says nothing about how far the job got.
         if event.get("level") == "error":
@@ -334,7 +377,7 @@ def _result(recording: Recording, rng: random.Random, served: Sequence[Mapping[s
         return {"error": next((error for event in reversed(served) if (error := error_of(event))), {})} | told
     if recording.outcome == "cancelled":
         return told
-    names = [match[1] for event in served if (match := _MODEL.match(event["message"]))]
+    names = [match[1] for event in served if (match := _MODEL.match(_words(event)))]
     made = random_id(rng, "ft:gpt-4o-mini-2024-07-18:simulated::", length=8)
     model = recording.job.get("fine_tuned_model") or (names[-1] if names else made)
     defaults = {"trained_tokens": 12_000, "result_files": [random_id(rng, "file-")]}
