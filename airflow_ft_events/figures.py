@@ -34,7 +34,7 @@ _MOST_LINES = 30
 _MOST_MARKS = 1_000
 _LINED = {Row.CHECKPOINT: "dot", Row.WARNING: "dash", Row.ERROR: "solid", Row.END: "solid"}
 _GAP, _ROW, _FIRST, _NEXT, _NAME = 46, 22, 270, 200, 19
-_MARGIN = {"l": 76, "r": 24, "t": 16, "b": 52}
+_MARGIN = {"l": 76, "r": 24, "t": 16, "b": 48}
 _INK, _GRID, _FONT = "#33383f", "#e6e8eb", "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 
@@ -103,7 +103,7 @@ def _short(name: str) -> str:
 
 
 def _traces(view: LogView) -> list[dict[str, Any]]:
-    most = view.points_each
+    most, longest = view.points_each, max(len(curve.steps) for curve in view.curves)
     lane = _rows(view)
     traces = [
         _lane_trace(row, [mark for mark in view.marks if mark.row is row], place)
@@ -113,7 +113,7 @@ def _traces(view: LogView) -> list[dict[str, Any]]:
         for curve, colour in zip(curves, _colours(curves), strict=True):
             axis = {"yaxis": f"y{number}" if number > 1 else "y", "xaxis": "x"}
             axis["legend"] = f"legend{number}" if number > 1 else "legend"
-            traces += [trace | axis for trace in _curve_traces(curve, colour, most)]
+            traces += [trace | axis for trace in _curve_traces(curve, colour, most, longest)]
     return traces
 
 
@@ -134,7 +134,7 @@ def _colours(curves: Sequence[Curve]) -> list[str]:
     return colours
 
 
-def _curve_traces(curve: Curve, colour: str, most: int) -> list[dict[str, Any]]:
+def _curve_traces(curve: Curve, colour: str, most: int, longest: int) -> list[dict[str, Any]]:
     steps, values = curve.thinned(most)
     smooth_steps, means = curve.smoothed()
     common: dict[str, Any] = {
@@ -145,6 +145,8 @@ def _curve_traces(curve: Curve, colour: str, most: int) -> list[dict[str, Any]]:
     }
     train, few = curve.role is Role.TRAIN, len(steps) <= _FEW
     width = 1.1 if smooth_steps else 2.2 if train else 1.4 if few else 1.8
+    # A hover box shows the nearest point of each curve, which for a sparse one is at another step.
+    at = " at step %{x:,d}" if len(curve.steps) < longest else ""
     line = {"color": colour, "width": width, "dash": "solid" if train or not few else "dot"}
     main = common | {
         "x": steps,
@@ -154,7 +156,7 @@ def _curve_traces(curve: Curve, colour: str, most: int) -> list[dict[str, Any]]:
         "marker": _marker(curve, colour, len(steps)),
         "opacity": 0.4 if smooth_steps else 1.0,
         "showlegend": not smooth_steps,
-        "hovertemplate": f"{plain(curve.name, limit=90)} %{{y:.5g}}<extra></extra>",
+        "hovertemplate": f"{plain(curve.name, limit=90)} %{{y:.5~g}}{at}<extra></extra>",
     }
     traces = [main]
     if smooth_steps:
@@ -216,7 +218,7 @@ def _lane_trace(row: Row, marks: Sequence[Mark], place: int) -> dict[str, Any]:
 
 def _hover(mark: Mark) -> str:
     """Wrap the texts of a mark; a hover box that is wider than the figure cannot be read."""
-    lines: list[str] = []
+    lines = [f"At step {mark.step:,}:"]
     for text in mark.texts[:6]:
         lines += [plain(text[at : at + 70]) for at in range(0, min(len(text), 210), 70)]
     if len(mark.texts) > 6:
@@ -267,7 +269,7 @@ def _base_layout(height: float) -> dict[str, Any]:
         "autosize": True,
         "margin": dict(_MARGIN),
         "paper_bgcolor": "#ffffff",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "#ffffff",
         "font": {"family": _FONT, "size": 12, "color": _INK},
         "hovermode": "x unified",
         "hoversubplots": "axis",
@@ -298,6 +300,9 @@ def _steps_axis(anchor: str) -> dict[str, Any]:
         "gridcolor": _GRID,
         "zeroline": False,
         "ticks": "",
+        "spikethickness": 1,
+        "spikedash": "dot",
+        "spikecolor": _INK,
         "tickformat": ",d",
         "hoverformat": ",d",
     }

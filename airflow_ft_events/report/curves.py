@@ -298,7 +298,7 @@ def _role_of(name: str) -> Role:
 def _end_of(events: Sequence[Event]) -> tuple[Event | None, str | None]:
     """Find the message that names the outcome, in any family's words, unless the job went on after it."""
     for event in events[: -_READ_BACK - 1 : -1]:
-        meanings = {vendor.meaning_of(event) for vendor in VENDORS.values()}
+        meanings = [vendor.meaning_of(event) for vendor in VENDORS.values()]
         if Meaning.RESTARTED in meanings:
             break
         outcome = next((meaning.outcome for meaning in meanings if meaning and meaning.outcome), None)

@@ -7,14 +7,16 @@
   const dark = matchMedia("screen and (prefers-color-scheme: dark)");
   const narrow = matchMedia("screen and (max-width: 760px)");
   const looks = {
-    light: { ink: "#33383f", soft: "#616b78", grid: "#e6e8eb", box: "#ffffff", edge: "#c9ced5" },
-    dark: { ink: "#d9dee4", soft: "#97a1ae", grid: "#2a3038", box: "#1f252d", edge: "#3b434e" },
+    light: { ink: "#33383f", soft: "#616b78", grid: "#e6e8eb", box: "#ffffff", edge: "#c9ced5", card: "#ffffff" },
+    dark: { ink: "#d9dee4", soft: "#97a1ae", grid: "#2a3038", box: "#1f252d", edge: "#3b434e", card: "#171b21" },
   };
   const axes = Object.keys(figure.layout).filter((name) => /^[xy]axis\d*$/.test(name));
   const legends = Object.keys(figure.layout).filter((name) => /^legend\d*$/.test(name));
 
   const inColours = (look) => {
     const change = {
+      paper_bgcolor: look.card,
+      plot_bgcolor: look.card,
       "font.color": look.ink,
       "hoverlabel.bgcolor": look.box,
       "hoverlabel.bordercolor": look.edge,
@@ -26,6 +28,7 @@
     for (const axis of axes) {
       change[axis + ".gridcolor"] = look.grid;
       change[axis + ".tickfont.color"] = look.soft;
+      if (axis === "xaxis") change["xaxis.spikecolor"] = look.soft;
     }
     for (const legend of legends) change[legend + ".font.color"] = look.ink;
     return change;
@@ -90,7 +93,6 @@
     toImageButtonOptions: { format: "svg", filename: "training-curves" },
   };
   const layout = figure.layout;
-  layout.paper_bgcolor = "rgba(0,0,0,0)";
   if (layout.xaxis) layout.xaxis.unifiedhovertitle = { text: "Step %{x:,d}" };
 
   for (const [path, value] of Object.entries(shown())) {
@@ -112,10 +114,20 @@
     const again = () => Plotly.relayout(chart, shown());
     dark.addEventListener("change", again);
     narrow.addEventListener("change", again);
-    addEventListener("beforeprint", () =>
-      Plotly.relayout(chart, { ...inColours(looks.light), ...inWidth(false), width: 700, autosize: false })
-    );
-    addEventListener("afterprint", () => Plotly.relayout(chart, { ...shown(), width: null, autosize: true }));
+    const height = layout.height;
+    const onPaper = { width: 670, height: Math.min(height, 860), autosize: false };
+    let unprinted = [];
+    addEventListener("beforeprint", () => {
+      unprinted = chart.data.flatMap((trace, place) => (trace.showlegend && trace.visible !== true ? [place] : []));
+      const change = { ...inColours(looks.light), ...inWidth(false), ...onPaper };
+      if (unprinted.length) Plotly.update(chart, { showlegend: false }, change, unprinted);
+      else Plotly.relayout(chart, change);
+    });
+    addEventListener("afterprint", () => {
+      const change = { ...shown(), width: null, height, autosize: true };
+      if (unprinted.length) Plotly.update(chart, { showlegend: true }, change, unprinted);
+      else Plotly.relayout(chart, change);
+    });
     document.documentElement.dataset.drawn = "yes";
   });
 })();
