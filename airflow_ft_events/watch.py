@@ -5,38 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 
 from airflow_ft_events.api.calls import job_request, read_job
 from airflow_ft_events.api.errors import (
     FineTuningAnswerError,
     FineTuningApiError,
     FineTuningError,
-    FineTuningJobNotFound,
     FineTuningPagingError,
 )
-from airflow_ft_events.api.exchange import (
-    ApiAnswer,
-    ApiFault,
-    ApiRequest,
-    FaultKind,
-    Reply,
-    error_of,
-    retry_after,
-)
+from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, Reply
 from airflow_ft_events.api.feed import EventFeed, Mark
 from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import Event, one_line
 from airflow_ft_events.evidence import Evidence
 from airflow_ft_events.jobs import JobOutcome, JobState
+from airflow_ft_events.patience import GONE_AFTER, LONGEST_GAP, Absence, Patience
+from airflow_ft_events.routes import NOT_ASKED, Answered, Route, in_brief, read_refusal
 
 JOB_READ_EVERY = 300.0
 UNCONFIRMED_INTERVAL = 10.0
 UNCONFIRMED_TRIES = 10
-GONE_AFTER_404S = 3
-GONE_AFTER = 120.0
-LONGEST_GAP = 600.0
-UNKNOWN_AFTER = 900.0
 PAGES_A_POLL = 10
 CLAIM_LONG_PAST = 600.0
 """Seconds since which an end must have stood to be believed where the job route was asked just now."""
@@ -45,30 +33,6 @@ PAGES_AT_MOST = 200
 JOB_ITSELF_EVERY = 7200.0
 """Seconds after which a job is asked for itself, where looks at the job list are shared: a list may lag."""
 SMALLEST_PAGE = 10
-
-
-class _Route(Enum):
-    OK = auto()
-    MISSING = auto()
-    """404, 405, 501 and other refusals, or an answer that cannot be read."""
-    FAULT = auto()
-    PAUSE = auto()
-    DENIED = auto()
-    NOT_ASKED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    route: _Route
-    error: FineTuningError | None = None
-    pause: float | None = None
-
-    @property
-    def is_404(self) -> bool:
-        return isinstance(self.error, FineTuningJobNotFound)
-
-
-_NOT_ASKED = _Answered(_Route.NOT_ASKED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,78 +65,6 @@ class Look:
     def over(self) -> bool:
         """Whether the wait is over, one way or the other."""
         return self.outcome is not None or self.error is not None
-
-
-class Patience:
-    """
-    How long a wait bears that it cannot ask.
-
-    :param interval: seconds between polls.
-    :param max_failures: polls in a row that may fail; the wait ends after them and 15 minutes.
-    """
-
-    def __init__(self, *, interval: float, max_failures: int) -> None:
-        self._interval = interval
-        self._max_failures = max_failures
-        self._since = 0.0
-        self.failures = 0
-
-    def failed(self, *, now: float) -> float:
-        """
-        Count a poll that failed.
-
-        :param now: seconds since 1970.
-        :returns: seconds until the next one: the interval doubled for each failure, up to 10 minutes.
-        """
-        if not self.failures:
-            self._since = now
-        self.failures += 1
-        gap = max(self._interval, 1.0) * 2.0 ** min(self.failures, 30)
-        return max(self._interval, min(LONGEST_GAP, gap))
-
-    def exhausted(self, *, now: float) -> bool:
-        """
-        Tell whether the wait must end.
-
-        :param now: seconds since 1970.
-        """
-        return self.failures >= self._max_failures and now - self._since >= UNKNOWN_AFTER
-
-    def unknown(self, last: Exception | None, *, now: float, job_id: str, conn_id: str) -> FineTuningApiError:
-        """
-        Make the error that says that a job's state is unknown.
-
-        :param last: why the last poll failed.
-        :param now: seconds since 1970.
-        :param job_id: the job.
-        :param conn_id: the connection.
-        """
-        facts = last if isinstance(last, FineTuningApiError) else None
-        return FineTuningApiError(
-            f"The state of job {job_id} is unknown: {self.failures} polls in a row over "
-            f"{(now - self._since) / 60:.0f} min got no usable answer through connection {conn_id!r}. The "
-            "job itself may be running or have ended: nothing was done to it, and clearing this task waits "
-            f"for it again. The last poll: {last}",
-            job_id=job_id,
-            conn_id=conn_id,
-            status=facts.status if facts else None,
-            code=facts.code if facts else None,
-            request_id=facts.request_id if facts else None,
-        )
-
-    def answered(self, *, now: float) -> str | None:
-        """
-        Count a poll that was answered.
-
-        :param now: seconds since 1970.
-        :returns: a line for the log where failures went before, else None.
-        """
-        failures, self.failures = self.failures, 0
-        if not failures:
-            return None
-        return (
-            f"The server answers again, after {failures} failed polls in {(now - self._since) / 60:.0f} min."
-        )
 
 
 class JobWatch:
@@ -224,8 +116,7 @@ class JobWatch:
         self._events_missing = False
         self._unconfirmed: Event | None = None
         self._unconfirmed_tries = 0
-        self._not_found = 0
-        self._not_found_since = 0.0
+        self._absence = Absence()
         self._patience = Patience(interval=interval, max_failures=max_failures)
         self._pauses = 0
         self._job_next = False
@@ -256,12 +147,12 @@ class JobWatch:
         """
         look = Look(wait=self.interval)
         server_now = now
-        events = job = _NOT_ASKED
+        events = job = NOT_ASKED
         if self._events_are_due(now, events_every):
             events, answer = yield from self._read_events(look, now)
             if answer is not None and answer.server_time is not None:
                 server_now = answer.server_time
-        if events.route is _Route.OK:
+        if events.route is Route.OK:
             self._evidence.take(look.events, seen_at=server_now, now=now)
             announced = self._evidence.announced
             if announced is None:
@@ -269,8 +160,8 @@ class JobWatch:
             elif any(event is announced for event in look.events):
                 self._unconfirmed, self._unconfirmed_tries = announced, 0
             self._leave_out_told(look)
-        self._job_next = events.route is _Route.PAUSE
-        if events.route not in (_Route.PAUSE, _Route.DENIED) and self._job_is_due(now, events, look):
+        self._job_next = events.route is Route.PAUSE
+        if events.route not in (Route.PAUSE, Route.DENIED) and self._job_is_due(now, events, look):
             job = yield from self._read_job(look, now)
         look.server_now = server_now
         self._decide(look, events, job, now=now)
@@ -293,9 +184,9 @@ class JobWatch:
             look.wait = min(self.interval, GONE_AFTER - missing_for)
             return
         again = yield from self._read_job(look, now)
-        if again.route is _Route.MISSING:
+        if again.route is Route.MISSING:
             look.outcome = claimed
-        elif again.route is _Route.OK:
+        elif again.route is Route.OK:
             self._job_missing = False
 
     def _events_are_due(self, now: float, events_every: float) -> bool:
@@ -312,22 +203,22 @@ class JobWatch:
     def _is_due(asked_at: float | None, now: float) -> bool:
         return asked_at is None or now - asked_at >= JOB_READ_EVERY or now < asked_at
 
-    def _job_is_due(self, now: float, events: _Answered, look: Look) -> bool:
+    def _job_is_due(self, now: float, events: Answered, look: Look) -> bool:
         if self._is_due(self._job_asked_at, now):
             return True
         if self._job_missing:
             return False
         return (
-            events.route is not _Route.OK
+            events.route is not Route.OK
             or not look.events
             or self._unconfirmed is not None
-            or self._not_found > 0
+            or self._absence.looks > 0
             or self._patience.failures > 0
         )
 
     def _read_events(
         self, look: Look, now: float
-    ) -> Generator[ApiRequest, Reply, tuple[_Answered, ApiAnswer | None]]:
+    ) -> Generator[ApiRequest, Reply, tuple[Answered, ApiAnswer | None]]:
         self._events_asked_at = now
         first = self._mark is None
         feed = EventFeed(
@@ -345,15 +236,15 @@ class JobWatch:
             reply = yield request
             cursor_refused = isinstance(reply, ApiAnswer) and reply.status in (400, 404)
             if isinstance(reply, ApiFault) or not (200 <= reply.status < 300 or cursor_refused):
-                return _answered(request, reply, self.settings, now=now), None
+                return read_refusal(request, reply, self.settings, now=now), None
             answer = reply
             try:
                 feed.take(reply)
             except (FineTuningPagingError, FineTuningAnswerError) as error:
                 self._ask_for = self.settings.page_size  # a page of full size may reach the mark
-                return _Answered(_Route.MISSING, error), None
+                return Answered(Route.MISSING, error), None
             except FineTuningApiError:
-                return _answered(request, reply, self.settings, now=now), None
+                return read_refusal(request, reply, self.settings, now=now), None
         found = feed.collected_events()
         self._mark = feed.mark(found)
         look.more_before = feed.cut
@@ -364,7 +255,7 @@ class JobWatch:
         look.events = found
         if not first:
             self._ask_for = min(self.settings.page_size, max(SMALLEST_PAGE, 2 * len(found)))
-        return _Answered(_Route.OK), answer
+        return Answered(Route.OK), answer
 
     def _leave_out_told(self, look: Look) -> None:
         """After a restart, leave out of the first look what was read before it."""
@@ -376,7 +267,7 @@ class JobWatch:
             look.more_before = False
         self._told = None
 
-    def _read_job(self, look: Look, now: float) -> Generator[ApiRequest, Reply, _Answered]:
+    def _read_job(self, look: Look, now: float) -> Generator[ApiRequest, Reply, Answered]:
         self._job_asked_at = now
         request = job_request(self.settings, self.job_id)
         if self._unconfirmed is not None or now - self._job_itself_asked_at >= JOB_ITSELF_EVERY:
@@ -384,11 +275,11 @@ class JobWatch:
             request = replace(request, asks_state=False)
         reply = yield request
         if isinstance(reply, ApiFault) or not 200 <= reply.status < 300:
-            return _answered(request, reply, self.settings, now=now)
+            return read_refusal(request, reply, self.settings, now=now)
         try:
             job = read_job(request, reply, self.settings)
         except FineTuningAnswerError as error:
-            return _Answered(_Route.FAULT if self.job_seen else _Route.MISSING, error)
+            return Answered(Route.FAULT if self.job_seen else Route.MISSING, error)
         self.job_seen = True
         status = one_line(job["status"], limit=60)
         if status != self.status:
@@ -409,27 +300,27 @@ class JobWatch:
                 else f"has a status that is not known here, {status!r}"
             )
             self._warn_once(look, f"state {status}", f"Job {self.job_id} {what}; waiting until it changes.")
-        return _Answered(_Route.OK)
+        return Answered(Route.OK)
 
-    def _decide(self, look: Look, events: _Answered, job: _Answered, *, now: float) -> None:
-        for answered in (job, events):
-            if answered.route is _Route.DENIED and not look.outcome:
-                look.error, look.asked = answered.error, False
+    def _decide(self, look: Look, events: Answered, job: Answered, *, now: float) -> None:
+        for met in (job, events):
+            if met.route is Route.DENIED and not look.outcome:
+                look.error, look.asked = met.error, False
                 return
         self._note_routes(look, events, job, now=now)
         if look.outcome:
             return
-        if events.route is _Route.PAUSE or job.route is _Route.PAUSE:
-            self._pause(look, events if events.route is _Route.PAUSE else job)
+        if events.route is Route.PAUSE or job.route is Route.PAUSE:
+            self._pause(look, events if events.route is Route.PAUSE else job)
             return
-        if events.route is not _Route.NOT_ASKED:
+        if events.route is not Route.NOT_ASKED:
             self._pauses = 0
         if job.is_404 and self.job_seen:
             self._count_404(look, job, now)
             return
-        if job.route is _Route.OK:
-            self._not_found = 0
-        both_missing = job.route is _Route.MISSING and events.route is _Route.MISSING
+        if job.route is Route.OK:
+            self._absence.ended()
+        both_missing = job.route is Route.MISSING and events.route is Route.MISSING
         if both_missing and not self._answered_before and not self._patience.failures:
             look.error, look.asked = job.error, False
             return
@@ -441,26 +332,26 @@ class JobWatch:
             look.notes.append(("info", ended))
         if self._job_missing and not self.job_seen:
             self._by_events(look, now)
-        elif self._unconfirmed is not None and job.route is _Route.OK:
+        elif self._unconfirmed is not None and job.route is Route.OK:
             self._confirm_soon(look)
 
-    def _was_asked(self, events: _Answered, job: _Answered, look: Look) -> bool:
+    def _was_asked(self, events: Answered, job: Answered, look: Look) -> bool:
         """Whether this poll learned what it needed: "could not ask" is neither an answer nor a failed job."""
-        if job.route is _Route.OK:
+        if job.route is Route.OK:
             return True
-        if events.route is not _Route.OK:
+        if events.route is not Route.OK:
             return False
-        if job.route is _Route.MISSING and self.job_seen:
+        if job.route is Route.MISSING and self.job_seen:
             return False
-        if job.route is _Route.FAULT:
+        if job.route is Route.FAULT:
             return bool(look.events) and self._unconfirmed is None
         return True
 
-    def _note_routes(self, look: Look, events: _Answered, job: _Answered, *, now: float) -> None:
+    def _note_routes(self, look: Look, events: Answered, job: Answered, *, now: float) -> None:
         """Remember which routes this server has; each is asked again every five minutes."""
-        if job.route is _Route.OK:
+        if job.route is Route.OK:
             self._job_missing = False
-        elif job.route is _Route.MISSING and events.route is _Route.OK and not self.job_seen:
+        elif job.route is Route.MISSING and events.route is Route.OK and not self.job_seen:
             if not self._job_missing:
                 self._job_missing_since = now
             self._job_missing = True
@@ -468,56 +359,43 @@ class JobWatch:
                 look,
                 "no job route",
                 f"The server shows no job {self.job_id}, only its events, so these decide; a failure without "
-                f"an event cannot be seen and ends by the timeout. Its job route: {_brief(job.error)}.",
+                f"an event cannot be seen and ends by the timeout. Its job route: {in_brief(job.error)}.",
             )
-        if events.route is _Route.OK:
+        if events.route is Route.OK:
             self._events_missing = False
-        elif events.route is _Route.MISSING and job.route is _Route.OK:
+        elif events.route is Route.MISSING and job.route is Route.OK:
             self._events_missing = True
             self._warn_once(
                 look,
                 "no events route",
                 "The events cannot be read; going by the job's status alone. The events route: "
-                f"{_brief(events.error)}.",
+                f"{in_brief(events.error)}.",
             )
-        elif events.route is _Route.FAULT and job.route is _Route.OK:
+        elif events.route is Route.FAULT and job.route is Route.OK:
             self._warn_once(
                 look, "events fault", f"The events cannot be read now, the job can. {events.error}"
             )
 
-    def _pause(self, look: Look, answered: _Answered) -> None:
+    def _pause(self, look: Look, met: Answered) -> None:
         self._pauses += 1
         backoff = min(LONGEST_GAP, max(self.interval, 1.0) * 2.0 ** min(self._pauses, 30))
-        look.wait = max(self.interval, answered.pause if answered.pause is not None else backoff)
+        look.wait = max(self.interval, met.pause if met.pause is not None else backoff)
         look.asked, look.paused = False, True
         if self._pauses == 1:
             look.notes.append(
                 (
                     "warning",
-                    f"The server asks for a pause, which says nothing about the job. {answered.error}",
+                    f"The server asks for a pause, which says nothing about the job. {met.error}",
                 )
             )
 
-    def _count_404(self, look: Look, job: _Answered, now: float) -> None:
-        if not self._not_found:
-            self._not_found_since = now
-        self._not_found += 1
+    def _count_404(self, look: Look, job: Answered, now: float) -> None:
+        self._absence.noticed(now=now)
         look.asked = False
-        seconds = now - self._not_found_since
-        if self._not_found >= GONE_AFTER_404S and seconds >= GONE_AFTER:
-            facts = job.error
-            look.error = FineTuningJobNotFound(
-                f"Job {self.job_id} is gone: it was there, and the server has answered 404 to "
-                f"{self._not_found} looks in a row over {seconds / 60:.0f} min (connection "
-                f"{self.settings.conn_id!r}). Its outcome cannot be known any more; check whether somebody "
-                "deleted it or moved it to another project.",
-                job_id=self.job_id,
-                conn_id=self.settings.conn_id,
-                status=404,
-                code=facts.code if isinstance(facts, FineTuningApiError) else None,
-                request_id=facts.request_id if isinstance(facts, FineTuningApiError) else None,
-            )
-        elif self._not_found == 1:
+        look.error = self._absence.gone(
+            now=now, job_id=self.job_id, conn_id=self.settings.conn_id, last=job.error
+        )
+        if self._absence.looks == 1:
             look.notes.append(
                 ("warning", f"Job {self.job_id} was there and is not found now; looking again. {job.error}")
             )
@@ -562,24 +440,3 @@ class JobWatch:
         if key not in self._warned:
             self._warned.add(key)
             look.notes.append(("warning", text))
-
-
-def _brief(error: FineTuningError | None) -> str:
-    """Say in a few words why a route cannot be used, where the advice of the whole error would mislead."""
-    if isinstance(error, FineTuningApiError) and error.status is not None:
-        return f"it answers {error.status}"
-    return str(error).rstrip(".")
-
-
-def _answered(request: ApiRequest, reply: Reply, settings: Settings, *, now: float) -> _Answered:
-    """Sort a refusal, or no answer, by what it means for a wait."""
-    error = error_of(request, reply, settings)
-    if isinstance(reply, ApiFault):
-        return _Answered(_Route.MISSING if reply.kind is FaultKind.TOO_LARGE else _Route.FAULT, error)
-    if reply.status == 429:
-        return _Answered(_Route.PAUSE, error, pause=retry_after(reply, now=now))
-    if reply.status in (401, 403):
-        return _Answered(_Route.DENIED, error)
-    if reply.status < 200 or reply.status in (408, 409) or (reply.status >= 500 and reply.status != 501):
-        return _Answered(_Route.FAULT, error)
-    return _Answered(_Route.MISSING, error)

@@ -17,9 +17,10 @@ from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Order, iso_utc, one_line
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook, import_off_loop
 from airflow_ft_events.inputs import DEFERRAL_KEY, check_job_id
+from airflow_ft_events.patience import Patience
 from airflow_ft_events.triggers.wait_stats import count_poll, counted_wait
 from airflow_ft_events.waitlog import LogEvents, WaitLog
-from airflow_ft_events.watch import JobWatch, Look, Patience
+from airflow_ft_events.watch import JobWatch, Look
 
 if TYPE_CHECKING:
     from airflow_ft_events.api.network import Network

@@ -16,6 +16,8 @@ CORE = [
     "airflow_ft_events.evidence",
     "airflow_ft_events.vendors",
     "airflow_ft_events.watch",
+    "airflow_ft_events.patience",
+    "airflow_ft_events.routes",
     "airflow_ft_events.waitlog",
     "airflow_ft_events.inputs",
     "airflow_ft_events.api.errors",
