@@ -1,8 +1,9 @@
 """
-Wait for a fine-tuning job, judge its metrics, and deploy its model only if training went well.
+Wait for a fine-tuning job, judge its metrics, archive its log, and deploy its model if training went well.
 
 A job that failed or was cancelled fails the sensor. A job that succeeded with worse metrics than the gate's
-conditions allow skips the deployment: nothing is red then, and the gate's XCom `decision` says why.
+conditions allow skips archive and deployment: nothing is red then, and the gate's XCom `decision` says why.
+A model is deployed only when the log of its training is kept.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from airflow.providers.common.compat.sdk import Param, dag, task
 
 from airflow_ft_events.operators.fine_tuning import FineTuningGateOperator
 from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
+from airflow_ft_events.transfers.fine_tuning_to_object_storage import FineTuningEventsToObjectStorageOperator
 
 
 @dag(
@@ -25,6 +27,11 @@ from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
         "job_id": Param("ftjob-abc123", type="string", description="The fine-tuning job to wait for."),
         "most_loss": Param(
             1.2, type="number", description="The highest full validation loss to deploy with."
+        ),
+        "folder": Param(
+            "file:///tmp/fine-tuning",
+            type="string",
+            description="Where the logs are kept.",
         ),
     },
     tags=["example", "fine-tuning"],
@@ -50,15 +57,23 @@ def example_ft_release_with_gate() -> None:
         on_violation="skip",
     )
 
+    archive = FineTuningEventsToObjectStorageOperator(
+        task_id="archive",
+        job_id="{{ params.job_id }}",
+        conn_id="fine_tuning_default",
+        path="{{ params.folder }}/{{ params.job_id }}.jsonl.gz",
+        deferrable=True,
+    )
+
     @task
-    def deploy(job: dict[str, Any], decision: dict[str, Any]) -> str:
-        """Stand where your own deployment would: it gets the results of the sensor and of the gate."""
+    def deploy(job: dict[str, Any], decision: dict[str, Any], log: dict[str, Any]) -> str:
+        """Stand where your own deployment would: it gets what sensor, gate and archive returned."""
         model = job["fine_tuned_model"]
-        print(f"Deploying {model}: {len(decision['conditions'])} conditions hold")
+        print(f"Deploying {model}: {len(decision['conditions'])} conditions hold; its log is {log['path']}")
         return model
 
-    wait >> gate
-    deploy(wait.output, gate.output)
+    wait >> gate >> archive
+    deploy(wait.output, gate.output, archive.output)
 
 
 example_ft_release_with_gate()

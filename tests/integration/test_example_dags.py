@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
+from airflow_ft_events.archive import read_archive
 from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
 from airflow_ft_events.simulator import Simulator
 from example_dags import run_demo
@@ -23,6 +28,8 @@ DAG_IDS = {
     "example_ft_collect_events",
     "example_ft_mapped_jobs",
     "example_ft_release_with_gate",
+    "example_ft_archive_to_folder",
+    "example_ft_archive_to_s3",
 }
 # A job of 300 s, over after three seconds.
 SPEED = 100.0
@@ -79,12 +86,8 @@ def _xcom(run: Any, task_id: str) -> Any:
 def test_every_example_parses_and_the_demo_runner_is_not_taken_for_a_dag(dag_bag: DagBag):
     assert dag_bag.import_errors == {}
     assert set(dag_bag.dags) == DAG_IDS
-    assert {Path(dag.fileloc).name for dag in dag_bag.dags.values()} == {
-        "example_collect_events.py",
-        "example_gate_deployment.py",
-        "example_mapped_jobs.py",
-        "example_release_with_gate.py",
-    }
+    files = {Path(dag.fileloc).name for dag in dag_bag.dags.values()}
+    assert files == {f"{dag_id.replace('example_ft_', 'example_')}.py" for dag_id in DAG_IDS}
 
 
 def test_model_of_a_job_that_succeeds_is_deployed(dag_bag: DagBag, simulator: Simulator, resumed: list[str]):
@@ -136,28 +139,86 @@ def test_mapped_example_waits_for_every_job_and_counts_how_they_ended(
 
 @pytest.mark.parametrize(("most_loss", "deployed"), [(1.2, True), (0.1, False)])
 def test_release_is_skipped_unless_the_metrics_hold(
-    dag_bag: DagBag, simulator: Simulator, resumed: list[str], most_loss: float, deployed: bool
+    dag_bag: DagBag,
+    simulator: Simulator,
+    resumed: list[str],
+    tmp_path: Path,
+    most_loss: float,
+    deployed: bool,
 ):
     job_id = simulator.add_job(outcome="succeeded")
-    run = _run(dag_bag, "example_ft_release_with_gate", job_id=job_id, most_loss=most_loss)
+    run = _run(
+        dag_bag, "example_ft_release_with_gate", job_id=job_id, most_loss=most_loss, folder=str(tmp_path)
+    )
     assert run.state == "success"
     assert resumed == [job_id]
+    reached = ["success" if deployed else "skipped"]
     assert _states(run) == {
         "wait_for_job": ["success"],
         "gate": ["success"],
-        "deploy": ["success" if deployed else "skipped"],
+        "archive": reached,
+        "deploy": reached,
     }
     decision = _xcom(run, "gate")
     assert decision["passed"] is deployed
     assert [row["passed"] for row in decision["conditions"]] == [deployed, True]
+    assert (tmp_path / f"{job_id}.jsonl.gz").exists() is deployed
     if deployed:
         assert _xcom(run, "deploy") == simulator.get_job(job_id)["fine_tuned_model"]
+        assert read_archive(tmp_path / f"{job_id}.jsonl.gz") == simulator.list_events(job_id)
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+def test_archived_log_is_whole_and_read_back_by_the_next_task(
+    dag_bag: DagBag, simulator: Simulator, tmp_path: Path, outcome: str
+):
+    job_id = simulator.add_job(outcome=outcome)
+    run = _run(dag_bag, "example_ft_archive_to_folder", job_id=job_id, folder=f"file://{tmp_path}")
+    assert run.state == "success"
+    events = simulator.list_events(job_id)
+    assert read_archive(tmp_path / f"{job_id}.jsonl.gz") == events
+    manifest = _xcom(run, "archive")
+    assert (manifest["count"], manifest["outcome"], manifest["complete"]) == (len(events), outcome, True)
+    assert (tmp_path / manifest["report"]).read_text().startswith("<!DOCTYPE html>")
+    times = [event["created_at"] for event in events]
+    assert _xcom(run, "longest_silence") == max(b - a for a, b in pairwise(times))
+
+
+def test_log_of_a_running_job_grows_in_s3_from_run_to_run(
+    dag_bag: DagBag, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+):
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        known = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
+        boto3.client("s3", endpoint_url=url, **known).create_bucket(Bucket="my-bucket")
+        extra = {"endpoint_url": url, "region_name": "us-east-1"}
+        told = {"conn_type": "aws", "login": "a", "password": "b", "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(told))
+        job_id = simulator.add_job(duration=600)
+        path = f"s3://my-bucket/fine-tuning/{job_id}.jsonl"
+        counts: list[int] = []
+        manifest = {"complete": False}
+        while not manifest["complete"]:
+            run = _run(dag_bag, "example_ft_archive_to_s3", job_id=job_id)
+            assert run.state == "success"
+            manifest = _xcom(run, "archive")
+            counts.append(manifest["count"])
+            assert len(read_archive(path, storage_conn_id="aws_default")) == manifest["count"]
+        assert read_archive(path, storage_conn_id="aws_default") == simulator.list_events(job_id)
+        assert counts == sorted(counts)
+        assert len(manifest["parts"]) == len(set(counts))
+    finally:
+        server.stop()
 
 
 def test_release_fails_with_a_job_that_failed(dag_bag: DagBag, simulator: Simulator):
     run = _run(dag_bag, "example_ft_release_with_gate", job_id=simulator.add_job(outcome="failed"))
     assert run.state == "failed"
-    assert _states(run)["gate"] == _states(run)["deploy"] == ["upstream_failed"]
+    states = _states(run)
+    assert states["gate"] == states["archive"] == states["deploy"] == ["upstream_failed"]
 
 
 def test_demo_names_the_scenarios_when_it_is_asked_for_another():
