@@ -21,6 +21,7 @@ from airflow_ft_events.api.errors import FineTuningError
 from airflow_ft_events.events import Event
 from airflow_ft_events.figures import NO_METRICS, report_page, training_figure
 from airflow_ft_events.report.curves import MOST_IN_PANEL, Curve, Role, Row, read_log
+from airflow_ft_events.report.page import written_page
 from airflow_ft_events.simulator import Simulator, load_recording
 
 VENDORS = ("openai", "azure", "nebius", "together")
@@ -456,6 +457,15 @@ def test_a_servers_words_cannot_leave_their_place_in_the_page() -> None:
     assert "<img" not in words
     assert "&lt;img src=x onerror=alert(2)&gt;" in words
     assert not re.search("[\x00-\x09\x0b-\x1f\u202e\ud800]", words)
+
+
+def test_neither_a_figure_nor_a_script_can_end_the_element_that_it_stands_in() -> None:
+    library = "let end = '</script><b>'; // <!-- \r\n"
+    page = written_page(read_log([]), {}, figure={"layout": "</script><!--"}, library=library)
+    assert _figure_in(page) == {"layout": "</script><!--"}
+    assert page.count("</script>") == 3
+    assert "<!--" not in page
+    assert "\r" not in page
 
 
 def test_the_same_events_give_the_same_bytes_in_any_process(project: Path) -> None:
