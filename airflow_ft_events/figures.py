@@ -336,9 +336,9 @@ def _lines(view: LogView, rows: Sequence[Row], lane: float) -> list[dict[str, An
         marks = [mark for mark in view.marks if mark.row is row]
         for mark in marks if len(marks) <= _MOST_LINES else marks[-1:]:
             colour = _END_COLOURS.get(mark.outcome or "", _ROW_LOOKS[row][1])
-            upper = 1 - lane * (1 - (rows.index(row) + 0.7) / (len(rows) + 0.4))
+            upper = 1 - lane * (1 - (rows.index(row) + 0.4) / (len(rows) + 0.4))
             place = {"xref": "x", "yref": "paper", "x0": mark.step, "x1": mark.step, "y0": 0, "y1": upper}
-            look = {"line": {"color": colour, "width": 1.3, "dash": dash}, "opacity": 0.6, "layer": "between"}
+            look = {"line": {"color": colour, "width": 1.3, "dash": dash}, "opacity": 0.6, "layer": "above"}
             shapes.append({"type": "line"} | place | look)
     return shapes
 
