@@ -15,10 +15,9 @@ from typing import Any, BinaryIO, cast
 
 from airflow_ft_events.api.feed import KEPT
 from airflow_ft_events.archive.layout import Layout
+from airflow_ft_events.archive.storage import AT_ONCE
 from airflow_ft_events.events import Event, EventIds, server_id
 
-AT_ONCE = 1024 * 1024
-"""Bytes read at a time."""
 LINES_AT_ONCE = 1000
 
 Lines = Callable[[], Iterator[bytes]]

@@ -14,7 +14,10 @@ _COMPRESSIONS: dict[str, tuple[str | None, ...]] = {
     "parquet": (None, "snappy", "gzip", "zstd"),
 }
 _ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
-_PASSWORD_IN_URL = re.compile(r"://[^/@]*:[^/@]*@")
+# a colon before the first slash that begins no port; keys of S3 hold slashes themselves
+_PASSWORD_IN_URL = re.compile(r"://[^/@]*:(?!\d+/)[^@]*@")
+_NO_FOLDERS = ("file", "local", "memory")
+"""Protocols whose paths do not begin with a bucket or a host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def check_path(path: object) -> str:
     :raises FineTuningInputError: where it is none, is relative, or holds a password.
     """
     text = str(path) if path is not None else ""
-    shown = _PASSWORD_IN_URL.sub("://***@", text)
+    shown = shown_path(text)
     if not text.strip() or text == "None" or text.endswith("/"):
         raise FineTuningInputError(
             f"The path is {shown!r}. It must name the archive's file, such as "
@@ -65,14 +68,32 @@ def check_path(path: object) -> str:
             f"The path {shown!r} holds a password, which would be shown wherever the path is. Put it into a "
             "connection, and the connection's id before the @ or into storage_conn_id."
         )
-    if "://" not in text and not text.startswith("/"):
+    protocol, separator, rest = text.partition("://")
+    rest = rest.partition("@")[2] if "@" in rest.partition("/")[0] else rest
+    local = not separator or protocol in ("file", "local")
+    if local and not (rest if separator else text).startswith("/"):
         raise FineTuningInputError(
             f"The path {shown!r} is relative, and every worker would put it somewhere else. Begin it with / "
             "or with a protocol, such as file:///data/logs/ or s3://bucket/logs/."
         )
     if {".", ".."} & set(text.split("/")):
         raise FineTuningInputError(f"The path {shown!r} holds a . or .. as a folder; write it out.")
+    if any(ord(sign) < 32 or 127 <= ord(sign) < 160 or 0xD800 <= ord(sign) < 0xE000 for sign in text):
+        raise FineTuningInputError(f"The path {shown!r} holds a control character.")
+    if separator and protocol not in _NO_FOLDERS and not rest.partition("/")[2]:
+        raise FineTuningInputError(
+            f"The path {shown!r} names no file in a bucket; it must look like {protocol}://bucket/log.jsonl."
+        )
     return text
+
+
+def shown_path(path: str) -> str:
+    """
+    Make a path fit for messages.
+
+    :param path: it may hold a password.
+    """
+    return _PASSWORD_IN_URL.sub("://***@", path)
 
 
 def layout_of(path: str, *, file_format: object, compression: object) -> Layout:
@@ -104,6 +125,7 @@ def layout_of(path: str, *, file_format: object, compression: object) -> Layout:
 
 def _check_ending(path: str, file_format: str, *, gzip: bool) -> None:
     """Refuse a path whose ending says something else; one that is not written out yet says nothing."""
+    path = shown_path(path)
     if path.rstrip().endswith(("}}", "%}")):
         return
     gzipped = path.endswith(".gz")

@@ -139,7 +139,7 @@ class Manifest:
         """
         try:
             return cls._read(json.loads(content))
-        except (ValueError, KeyError, TypeError, RecursionError) as fault:
+        except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as fault:
             raise FineTuningArchiveError(
                 f"{where} is not the manifest of an archive ({one_line(fault, limit=200)}). Nothing was "
                 "changed. Restore it, or remove it and archive the job again into an empty place."
@@ -181,9 +181,13 @@ def _part(given: Mapping[str, Any]) -> Part:
         count=int(given["count"]),
         bytes=int(given["bytes"]),
         sha256=str(given["sha256"]),
-        first_event=given["first_event"],
-        last_event=given["last_event"],
+        first_event=_place(given["first_event"]),
+        last_event=_place(given["last_event"]),
     )
+
+
+def _place(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if given is None else {"id": str(given["id"]), "created_at": given["created_at"]}
 
 
 def _resume(mark: Mark | None) -> dict[str, Any] | None:
@@ -200,5 +204,5 @@ def _mark(given: Mapping[str, Any]) -> Mark:
     return Mark(
         ids=tuple(str(each) for each in given["ids"]),
         order=Order(given["order"]) if given["order"] else None,
-        created_at=given["created_at"],
+        created_at=None if given["created_at"] is None else float(given["created_at"]),
     )

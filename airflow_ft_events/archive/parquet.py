@@ -13,6 +13,8 @@ from airflow_ft_events.archive.spool import line_of
 from airflow_ft_events.events import Event, EventIds, server_id
 
 ROWS_AT_ONCE = 20_000
+CELLS_AT_ONCE = 1_000_000
+"""Fewer rows where a log has many metrics."""
 MOST_METRICS = 1_000
 """Columns of metrics at the most; what is beyond them stands in ``data`` and ``event``."""
 OWN_COLUMNS = ("id", "created_at", "level", "type", "message", "step", "data", "event")
@@ -65,8 +67,8 @@ def write_parquet(
     )
     known = EventIds() if all_have_ids else ids()
     with pa.parquet.ParquetWriter(target, schema, compression=compression or "none") as writer:
-        walk = lines()
-        while chunk := list(islice(walk, ROWS_AT_ONCE)):
+        walk, rows_at_once = lines(), min(ROWS_AT_ONCE, CELLS_AT_ONCE // len(schema))
+        while chunk := list(islice(walk, rows_at_once)):
             rows = [_row(line, names, known) for line in chunk]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
@@ -82,7 +84,10 @@ def read_parquet(file: BinaryIO) -> Iterator[bytes]:
     if "event" not in found.schema_arrow.names:
         raise ValueError("it has no column 'event'")
     for batch in found.iter_batches(batch_size=ROWS_AT_ONCE, columns=["event"]):
-        yield from (line.encode() for line in batch.column(0).to_pylist())
+        for line in batch.column(0).to_pylist():
+            if not isinstance(line, str):
+                raise ValueError("its column 'event' holds something else than text")
+            yield line.encode()
 
 
 def _metric_names(lines: Iterator[bytes]) -> tuple[dict[str, str], bool]:
@@ -95,10 +100,12 @@ def _metric_names(lines: Iterator[bytes]) -> tuple[dict[str, str], bool]:
         found.update(Event(raw, "").metrics)
     found.discard("step")
     columns: dict[str, str] = {}
+    taken = set(OWN_COLUMNS)
     for name in sorted(found)[:MOST_METRICS]:
-        column = f"metric_{name}" if name in OWN_COLUMNS else name
-        if column not in columns.values():
-            columns[name] = _text(column)
+        column = _text(f"metric_{name}" if name in OWN_COLUMNS or not name else name)
+        if column not in taken:
+            columns[name] = column
+            taken.add(column)
     return columns, all_have_ids
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import os
@@ -12,16 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from airflow_ft_events.api.errors import FineTuningArchiveError
-from airflow_ft_events.archive.files import AT_ONCE, read_lines
+from airflow_ft_events.api.errors import FineTuningArchiveError, FineTuningError
+from airflow_ft_events.archive.files import read_lines
 from airflow_ft_events.archive.layout import Layout
 from airflow_ft_events.archive.manifest import SUFFIX, Manifest, Part
-from airflow_ft_events.archive.spool import IN_MEMORY
+from airflow_ft_events.archive.spool import IN_MEMORY, temporary_space
 from airflow_ft_events.archive.storage import Storage, storage_of
 from airflow_ft_events.clock import clock
 
 TRIES, PAUSE = 5, 0.2
-"""How often, and after how many seconds, an archive that is being replaced is read again."""
+"""How often, and after how many seconds, an archive is read again that may be being replaced."""
+MOST_TRIES = 100
+"""How often at most where it is replaced again and again."""
 
 
 def read_archive(path: str | os.PathLike[str], *, storage_conn_id: str | None = None) -> list[dict[str, Any]]:
@@ -50,14 +51,21 @@ class StoredArchive:
         self.name = name
 
     @classmethod
-    def at(cls, path: str | os.PathLike[str], *, storage_conn_id: str | None = None) -> StoredArchive:
+    def at(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        storage_conn_id: str | None = None,
+        job_id: str | None = None,
+    ) -> StoredArchive:
         """
         Find an archive.
 
         :param path: the archive, or its manifest.
         :param storage_conn_id: connection of the storage.
+        :param job_id: the job, for messages.
         """
-        return cls(*storage_of(str(path).removesuffix(SUFFIX), conn_id=storage_conn_id))
+        return cls(*storage_of(str(path).removesuffix(SUFFIX), conn_id=storage_conn_id, job_id=job_id))
 
     @property
     def shown(self) -> str:
@@ -78,8 +86,7 @@ class StoredArchive:
         """
         if self.storage.size(self.manifest_name) is None:
             return None
-        with self.storage.open(self.manifest_name) as file:
-            content = file.read()
+        content = b"".join(self.storage.blocks(self.manifest_name))
         return Manifest.read(content, where=self.storage.shown(self.manifest_name))
 
     def read(self) -> tuple[Manifest | None, list[dict[str, Any]]]:
@@ -89,15 +96,33 @@ class StoredArchive:
         :returns: the manifest, None where there is none; and the events, oldest first.
         :raises FineTuningArchiveError: where the archive is missing or is not what its manifest says.
         """
-        for left in reversed(range(TRIES)):
-            manifest = self.manifest()
+        manifest, left = self.manifest(), TRIES
+        for _ in range(MOST_TRIES):
             try:
-                return manifest, [json.loads(line) for line in self.lines(manifest)]
+                return manifest, list(self._events(manifest))
             except FineTuningArchiveError:
+                before, manifest = manifest, self.manifest()
+                left = left - 1 if manifest == before else TRIES
                 if not left or manifest is None:
                     raise
             clock().sleep(PAUSE)
-        raise AssertionError("unreachable")
+        raise FineTuningArchiveError(
+            f"The archive {self.shown} is replaced again and again, faster than it can be read. Read it when "
+            "the task that writes it has ended."
+        )
+
+    def _events(self, manifest: Manifest | None) -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(self.lines(manifest), start=1):
+            try:
+                event = json.loads(line)
+            except (ValueError, RecursionError):
+                event = None
+            if not isinstance(event, dict):
+                raise FineTuningArchiveError(
+                    f"{self.shown} cannot be read: its event {number:,} is no JSON object. It is damaged, or "
+                    "no archive."
+                )
+            yield event
 
     def lines(self, manifest: Manifest | None) -> Iterator[bytes]:
         """
@@ -120,6 +145,14 @@ class StoredArchive:
                         "off: let the archiving task run again, or restore the file."
                     )
                 yield from self._lines_of(file, layout, part.name)
+
+    def intact_parts(self, manifest: Manifest) -> list[Part]:
+        """
+        Find the files that are what the manifest says.
+
+        :param manifest: what names them.
+        """
+        return [part for part in manifest.parts if self._hash(part, hashlib.sha256())]
 
     def holds(self, manifest: Manifest) -> bool:
         """
@@ -146,10 +179,9 @@ class StoredArchive:
         if self.storage.size(part.name) != part.bytes:
             return False
         own = hashlib.sha256()
-        with self.storage.open(part.name) as file:
-            while block := file.read(AT_ONCE):
-                own.update(block)
-                whole.update(block)
+        for block in self.storage.blocks(part.name):
+            own.update(block)
+            whole.update(block)
         return own.hexdigest() == part.sha256
 
     @contextmanager
@@ -162,9 +194,9 @@ class StoredArchive:
             )
         digest = hashlib.sha256()
         with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as here:
-            with self.storage.open(name) as file:
-                while block := file.read(AT_ONCE):
-                    digest.update(block)
+            for block in self.storage.blocks(name):
+                digest.update(block)
+                with temporary_space():
                     here.write(block)
             here.seek(0)
             yield here, digest.hexdigest()  # type: ignore[misc]
@@ -172,7 +204,9 @@ class StoredArchive:
     def _lines_of(self, file: BinaryIO, layout: Layout, name: str) -> Iterator[bytes]:
         try:
             yield from read_lines(file, layout)
-        except (ValueError, OSError, EOFError, zlib.error, gzip.BadGzipFile) as fault:
+        except FineTuningError:
+            raise
+        except (ValueError, TypeError, NotImplementedError, OSError, EOFError, zlib.error) as fault:
             raise FineTuningArchiveError(
                 f"{self.storage.shown(name)} cannot be read as {layout.file_format}: {fault}. It is damaged, "
                 "or no archive."

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from airflow_ft_events.api.errors import FineTuningArchiveError
 from airflow_ft_events.events import Order
 
 IN_MEMORY = 8 * 1024 * 1024
@@ -29,6 +32,35 @@ def line_of(raw: dict[str, Any]) -> bytes:
         return _encode(raw).encode()
     except UnicodeEncodeError:  # half of a surrogate pair: only an escape can say that
         return _encode_ascii(raw).encode()
+
+
+@contextmanager
+def temporary_space() -> Iterator[None]:
+    """
+    Tell a full disk of this machine from a fault of the archive's store.
+
+    :raises FineTuningArchiveError: where the temporary folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as fault:
+        raise FineTuningArchiveError(
+            f"The temporary folder of this worker ({tempfile.gettempdir()}) cannot take the log: "
+            f"{fault.strerror or fault}. Nothing of the archive was changed. Make room there, or set TMPDIR "
+            "to a larger folder, and let the task run again."
+        ) from None
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """
+    Make a folder that is removed in the end.
+
+    :returns: it.
+    :raises FineTuningArchiveError: where it cannot be written.
+    """
+    with temporary_space(), tempfile.TemporaryDirectory(prefix="ft-archive-") as folder:
+        yield Path(folder)
 
 
 class Spool:
@@ -65,8 +97,9 @@ class Spool:
         :param page: events in the server's order.
         """
         lines = b"\n".join(map(line_of, page))
-        start = self._file.seek(0, 2)
-        self._file.write(lines)
+        with temporary_space():
+            start = self._file.seek(0, 2)
+            self._file.write(lines)
         self._places.append((start, len(lines), len(page)))
 
     def drop_last(self, count: int) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol
 
+from airflow_ft_events.api.errors import FineTuningArchiveError, FineTuningError, FineTuningInputError
+from airflow_ft_events.events import one_line
+
+AT_ONCE = 1024 * 1024
+"""Bytes read at a time."""
 COMMITS_WHOLE_OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"})
 """Stores that show an upload only when it is complete; elsewhere a file is moved into its place."""
 _UNFINISHED = ".writing"
@@ -23,8 +30,8 @@ class Storage(Protocol):
     def size(self, name: str) -> int | None:
         """:returns: a file's bytes; None where there is no such file."""
 
-    def open(self, name: str) -> BinaryIO:
-        """:returns: a file to read from."""
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """:returns: a file's bytes, a block at a time."""
 
     def put(self, local: Path, name: str) -> None:
         """Put a local file in a name's place: who reads sees the old file or the new one."""
@@ -55,9 +62,11 @@ class LocalStorage:
         path = self._folder / name
         return path.stat().st_size if path.is_file() else None
 
-    def open(self, name: str) -> BinaryIO:
-        """:returns: a file to read from."""
-        return (self._folder / name).open("rb")
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """:returns: a file's bytes, a block at a time."""
+        with (self._folder / name).open("rb") as file:
+            while block := file.read(AT_ONCE):
+                yield block
 
     def put(self, local: Path, name: str) -> None:
         """
@@ -72,10 +81,11 @@ class LocalStorage:
         unfinished = target.with_name(f"{beside}{uuid.uuid4().hex}{_UNFINISHED}")
         try:
             with local.open("rb") as source, unfinished.open("wb") as sink:
-                shutil.copyfileobj(source, sink, 1024 * 1024)
+                shutil.copyfileobj(source, sink, AT_ONCE)
                 sink.flush()
                 os.fsync(sink.fileno())
             unfinished.replace(target)
+            _sync_folder(target.parent)
         finally:
             unfinished.unlink(missing_ok=True)
         for left in target.parent.iterdir():  # by a task that was killed while it wrote
@@ -99,6 +109,16 @@ class LocalStorage:
         :param name: the file.
         """
         (self._folder / name).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let a power cut not forget a file's place before that of the manifest, which is put after it."""
+    with contextlib.suppress(OSError):  # some mounted file systems cannot do it
+        place = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
 
 
 class ObjectStorage:
@@ -126,13 +146,16 @@ class ObjectStorage:
         """:returns: a file's bytes; None where there is no such file."""
         self._fs.invalidate_cache()
         try:
-            return int(self._fs.size(self._at(name)))
+            found = self._fs.info(self._at(name))
         except FileNotFoundError:
             return None
+        return int(found["size"]) if found["type"] == "file" else None
 
-    def open(self, name: str) -> BinaryIO:
-        """:returns: a file to read from."""
-        return cast("BinaryIO", self._fs.open(self._at(name), "rb"))
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """:returns: a file's bytes, a block at a time."""
+        with self._fs.open(self._at(name), "rb") as file:
+            while block := file.read(AT_ONCE):
+                yield block
 
     def put(self, local: Path, name: str) -> None:
         """
@@ -149,9 +172,22 @@ class ObjectStorage:
             return
         folder, _, base = target.rpartition("/")
         self._fs.makedirs(folder, exist_ok=True)
-        unfinished = f"{folder}/.{base}.{uuid.uuid4().hex}{_UNFINISHED}"
+        beside = f"{folder}/.{base}."
+        unfinished = f"{beside}{uuid.uuid4().hex}{_UNFINISHED}"
         self._fs.put_file(str(local), unfinished)
-        self._fs.mv(unfinished, target)
+        self._move(unfinished, target)
+        for left in self._fs.ls(folder, detail=False):  # by a task that was killed while it wrote
+            if left.startswith(beside) and left.endswith(_UNFINISHED):
+                self._fs.rm_file(left)
+
+    def _move(self, old: str, new: str) -> None:
+        from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+
+        if type(self._fs).mv is AbstractFileSystem.mv:  # it would take * and [ in names for patterns
+            self._fs.cp_file(old, new)
+            self._fs.rm_file(old)
+        else:
+            self._fs.mv(old, new)
 
     def names_in(self, folder: str) -> Sequence[str]:
         """
@@ -165,7 +201,8 @@ class ObjectStorage:
             found = self._fs.ls(self._at(folder), detail=True)
         except FileNotFoundError:
             return []
-        return [f"{folder}/{each['name'].rpartition('/')[2]}" for each in found if each["type"] == "file"]
+        names = [each["name"].rpartition("/")[2] for each in found if each["type"] == "file"]
+        return [f"{folder}/{name}" for name in names if name]
 
     def remove(self, name: str) -> None:
         """
@@ -177,21 +214,107 @@ class ObjectStorage:
             self._fs.rm_file(self._at(name))
 
 
-def storage_of(path: str, *, conn_id: str | None = None) -> tuple[Storage, str]:
+class TellingStorage:
+    """
+    A folder whose faults are told in our words: stores raise classes of their own libraries.
+
+    :param storage: the folder.
+    :param about: whose archive lies in it, and how it is reached, for messages.
+    """
+
+    def __init__(self, storage: Storage, *, about: str) -> None:
+        self._storage = storage
+        self._about = about
+
+    def shown(self, name: str) -> str:
+        """:returns: a file's path, for messages."""
+        return self._storage.shown(name)
+
+    def size(self, name: str) -> int | None:
+        """:returns: a file's bytes; None where there is no such file."""
+        with self._telling("look for", name):
+            return self._storage.size(name)
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """:returns: a file's bytes, a block at a time."""
+        with self._telling("read", name):
+            yield from self._storage.blocks(name)
+
+    def put(self, local: Path, name: str) -> None:
+        """Put a local file in a name's place."""
+        with self._telling("write", name):
+            self._storage.put(local, name)
+
+    def names_in(self, folder: str) -> Sequence[str]:
+        """:returns: the names of the files in a folder below; none where it is missing."""
+        with self._telling("list", folder):
+            return self._storage.names_in(folder)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with self._telling("remove", name):
+            self._storage.remove(name)
+
+    @contextlib.contextmanager
+    def _telling(self, doing: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except FineTuningError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - botocore, gcsfs, adlfs, aiohttp: no base in common
+            raise FineTuningArchiveError(
+                f"Cannot {doing} {self.shown(name)}{self._about}: {told_of(fault)}. No archived event is "
+                "lost. See to the cause, then let the task run again: it goes on from what is there."
+            ) from None
+
+
+def told_of(fault: Exception) -> str:
+    """
+    Put a store's fault into one line.
+
+    :param fault: whatever it raised.
+    """
+    # a signed URL's query is a password
+    said = re.sub(r"\?[^\s'\"]+", "?…", one_line(fault, limit=300))
+    return f"{type(fault).__name__}: {said}" if said else type(fault).__name__
+
+
+def storage_of(
+    path: str, *, conn_id: str | None = None, job_id: str | None = None
+) -> tuple[TellingStorage, str]:
     """
     Find the folder of an archive.
 
     :param path: the archive: a local path, or anything that Airflow's ``ObjectStoragePath`` takes.
     :param conn_id: the storage's connection; default what stands before an ``@`` in the path, or none.
+    :param job_id: the job, for messages.
     :returns: the folder, and the archive's name in it.
+    :raises FineTuningInputError: where no such store can be reached.
     """
+    about = f" (job {job_id})" if job_id else ""
     protocol, separator, rest = path.partition("://")
     if not separator or protocol in ("file", "local"):
         # plain files need neither Airflow nor a connection, so a simulator can read an archive
         local = Path(rest.partition("@")[2] if rest.partition("/")[0].endswith("@") else rest or path)
-        return LocalStorage(local.parent), local.name
+        return TellingStorage(LocalStorage(local.parent), about=about), local.name
+    authority, slash, key = rest.partition("/")
+    named, _, bucket = authority.rpartition("@")
+    conn_id = conn_id or named or None
+    told = f"connection {conn_id!r}" if conn_id else "without a connection"
+    about = f" (job {job_id}, {told})" if job_id else f" ({told})"
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    target = ObjectStoragePath(path, conn_id=conn_id)
+    try:
+        # the id goes into one place only: Airflow 2 prefers the argument, also where it is None, 3 the path
+        bare = f"{protocol}://{bucket}{slash}{key}"
+        target = ObjectStoragePath(bare, conn_id=conn_id) if conn_id else ObjectStoragePath(bare)
+        fs = target.fs
+    except Exception as fault:  # noqa: BLE001 - each store's library raises its own classes
+        raise FineTuningInputError(
+            f"The storage of {protocol}://{bucket}{slash}{key}{about} cannot be used: {told_of(fault)}. "
+            "Check the path's protocol, that its provider and file system package are installed where this "
+            "task runs (for s3: apache-airflow-providers-amazon[s3fs]), and the connection.",
+            job_id=job_id,
+        ) from None
     folder, _, name = target.path.rpartition("/")
-    return ObjectStorage(target.fs, protocol=target.protocol, folder=folder), name
+    return TellingStorage(ObjectStorage(fs, protocol=target.protocol, folder=folder), about=about), name

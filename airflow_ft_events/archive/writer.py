@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +13,21 @@ from pathlib import Path
 from airflow_ft_events import __version__
 from airflow_ft_events.api.errors import FineTuningArchiveError
 from airflow_ft_events.api.feed import EventFeed, Mark, Pages
-from airflow_ft_events.archive.files import AT_ONCE, Written, identified, write_file
+from airflow_ft_events.archive.files import Written, identified, write_file
 from airflow_ft_events.archive.layout import Layout
 from airflow_ft_events.archive.manifest import JobFacts, Manifest, Part
+from airflow_ft_events.archive.prior import Prior, lacking
 from airflow_ft_events.archive.reader import StoredArchive
-from airflow_ft_events.archive.spool import Spool
+from airflow_ft_events.archive.spool import Spool, temporary_folder
+from airflow_ft_events.archive.storage import AT_ONCE
 from airflow_ft_events.events import Event, EventIds, Order, place_of
 
 ReadLog = Callable[[Mark | None, Pages], EventFeed]
 MakeReport = Callable[[Iterator[Event], Manifest], str]
 REPORT_SUFFIX = ".report.html"
+COMMITS = 3
+"""How often files are put again that another run has replaced or removed meanwhile."""
+_OF_A_PART = re.compile(r"/\.?\d{5,}-[0-9a-f]{12}\.[^/]*$")
 log = logging.getLogger(__name__)
 
 
@@ -59,13 +64,13 @@ class ArchiveWriter:
         self._overwrite = overwrite
         self._there = stored.manifest()
         self._refuse_another_job()
-        self._prior: Manifest | None = None
-        self._prior_hash: hashlib._Hash | None = None
-        self._least = 0
+        self._prior: Prior | None = None
+        self._adds = False
+        """Whether this run adds a further file, and leaves the others as they are."""
         self._spool = Spool()
         self._order, self._order_is_known = Order.OLDEST_FIRST, False
-        self._mark: Mark | None = None
-        self._filtered = self._prior_in_front = False
+        self._filtered = False
+        """Whether what was read and what the archive has must be put together event by event."""
 
     def __enter__(self) -> ArchiveWriter:
         """:returns: itself; leaving removes what was read."""
@@ -90,52 +95,56 @@ class ArchiveWriter:
         :param read_log: reads the log, or what is newer than a mark, into pages.
         :returns: how many events came.
         """
-        self._prior = self._usable_prior()
-        mark = self._prior.mark if self._prior and self._incremental else None
+        self._prior = prior = self._usable_prior()
+        self._adds = self._incremental and prior is not None and prior.intact
+        mark = prior.manifest.mark if prior and self._adds else None
         feed = read_log(mark, self._spool)
         self._order, self._order_is_known = feed.order, feed.order_is_known
-        if self._prior and feed.found is not True:
-            self._filtered = self._incremental or self._has_forgotten()
-            self._prior_in_front = self._filtered and not self._incremental
-        if self._filtered and self._prior and self._prior.count:
-            log.warning(
-                "Job %s: the server no longer has all events that the archive has; they stay in it.",
-                self._job_id,
-            )
+        if prior:
+            self._filtered = feed.found is not True if self._adds else self._has_forgotten(prior)
+            if self._filtered and prior.manifest.count:
+                log.warning(
+                    "Job %s: the server no longer has all events that the archive has; they stay in it.",
+                    self._job_id,
+                )
         return len(self._spool)
 
-    def _usable_prior(self) -> Manifest | None:
+    def _usable_prior(self) -> Prior | None:
         there = self._there
-        if there is None or there.job.job_id != self._job_id:
+        if there is None:
             return None
-        if not self._incremental:
-            return there if self._stored.holds(there) else None
-        if (there.file_format, there.compression) != (self._layout.file_format, self._layout.compression):
+        if there.job.job_id != self._job_id:
+            log.warning(
+                "Job %s: the archive %s is that of job %s and is replaced. Put the job's id into the path to "
+                "keep both.",
+                self._job_id,
+                self._stored.shown,
+                there.job.job_id,
+            )
+            return None
+        form = (self._layout.file_format, self._layout.compression)
+        if self._incremental and there.parts and (there.file_format, there.compression) != form:
             raise self._refused(
                 f"it is {there.file_format} with compression {there.compression!r}, and this task writes "
                 f"{self._layout.file_format} with {self._layout.compression!r}",
                 "Write in the same form, or take another path.",
             )
-        self._prior_hash = self._stored.hashed(there)
-        if self._prior_hash is not None:
-            return there
-        log.warning(
-            "Job %s: a file of archive %s is missing or is not what the manifest says; the whole log is "
-            "archived anew.",
-            self._job_id,
-            self._stored.shown,
-        )
-        self._least = there.count
-        return None
+        prior = Prior.of(self._stored, there)
+        if not prior.intact:
+            log.warning(
+                "Job %s: a file of archive %s is missing or is not what the manifest says, as after a run "
+                "that was killed; the whole log is archived anew.",
+                self._job_id,
+                self._stored.shown,
+            )
+        return prior
 
-    def _has_forgotten(self) -> bool:
+    def _has_forgotten(self, prior: Prior) -> bool:
         """Whether the whole log that came lacks events that the archive has."""
-        assert self._prior is not None
-        if len(self._spool) < self._prior.count:
-            return True
-        first = self._prior.as_dict()["first_event"]
-        oldest = next(identified(self._spool.lines(self._order), EventIds()), None)
-        return first is not None and (oldest is None or oldest.id != first["id"])
+        new = self._read_lines()
+        if all(line == next(new, None) for line in prior.lines()):
+            return False
+        return next(lacking(self._read_lines, prior.lines), None) is not None
 
     def _refuse_another_job(self) -> None:
         there = self._there
@@ -155,37 +164,34 @@ class ArchiveWriter:
 
     # what goes into it
 
-    def _archived(self) -> Iterator[bytes]:
-        """Walk what the archive has and keeps, oldest first."""
-        return self._stored.lines(self._prior) if self._prior else iter(())
+    def _read_lines(self) -> Iterator[bytes]:
+        """Walk what was read, oldest first."""
+        return self._spool.lines(self._order)
 
     def _new(self) -> Iterator[bytes]:
         """Walk what goes into the file that this run writes, oldest first."""
-        if not self._filtered:
-            yield from self._spool.lines(self._order)
+        if not self._filtered or self._prior is None:
+            yield from self._read_lines()
             return
-        known = set()
-        for event, line in _with_lines(self._archived()):
-            known.add(event.id)
-            if self._prior_in_front:
-                yield line
-        for event, line in _with_lines(self._spool.lines(self._order)):
-            if event.id not in known:
-                yield line
+        if not self._adds:
+            yield from self._prior.lines()
+        yield from lacking(self._prior.lines, self._read_lines)
+
+    def _earlier(self) -> Iterator[bytes]:
+        """Walk what is in the files that stay as they are, oldest first."""
+        return self._prior.lines() if self._prior and self._adds else iter(())
 
     def _ids(self) -> EventIds:
         """Give ids to events without one, counting on from those in earlier files."""
         ids = EventIds()
-        if self._incremental:
-            for line in self._archived():
-                ids.id_of(json.loads(line))
+        for line in self._earlier():
+            ids.id_of(json.loads(line))
         return ids
 
     def events(self) -> Iterator[Event]:
         """:returns: all events of the archive as it will be, oldest first, typed."""
         ids = EventIds()
-        if self._incremental:
-            yield from identified(self._archived(), ids)
+        yield from identified(self._earlier(), ids)
         yield from identified(self._new(), ids)
 
     # writing
@@ -199,31 +205,24 @@ class ArchiveWriter:
         :returns: the manifest, which is written as well.
         :raises FineTuningArchiveError: where something is there that must not be replaced.
         """
-        with tempfile.TemporaryDirectory(prefix="ft-archive-") as folder:
-            local = Path(folder) / "part"
+        with temporary_folder() as folder:
+            local = folder / "part"
             written = write_file(self._new, local, self._layout, ids=self._ids)
-            if written.count < self._least:
-                raise self._refused(
-                    f"a file of it is missing or damaged, and the server has {written.count:,} events where "
-                    f"the archive had {self._least:,}",
-                    "Restore the file, or remove the manifest to archive what the server still has.",
-                )
+            self._refuse_to_lose(written)
             manifest = self._manifest_with(written, local, facts)
-            if (same := self._must_not_replace(manifest)) is not None:
-                return same
-            self._put_part(manifest, local)
-            if make_report is not None:
-                manifest = self._with_report(manifest, make_report, Path(folder) / "report")
-            content = manifest.as_bytes()
-            if self._there is None or self._there.as_bytes() != content:
-                (Path(folder) / "manifest").write_bytes(content)
-                self._stored.storage.put(Path(folder) / "manifest", self._stored.manifest_name)
+            self._refuse_to_replace(manifest)
+            page = folder / "report" if make_report else None
+            if page and make_report:
+                manifest = replace(manifest, report=self._report_name)
+                page.write_text(make_report(self.events(), manifest), encoding="utf-8", newline="")
+            (folder / "manifest").write_bytes(manifest.as_bytes())
+            self._commit(manifest, part=local, page=page, content=folder / "manifest")
         self._clean_up(manifest)
         return manifest
 
     def _manifest_with(self, written: Written, local: Path, facts: JobFacts) -> Manifest:
-        prior = self._prior if self._incremental else None
-        earlier = tuple(prior.parts) if prior else ()
+        prior = self._prior if self._adds else None
+        earlier = tuple(prior.manifest.parts) if prior else ()
         part = Part(
             name=self._part_name(len(earlier), written.sha256),
             count=written.count,
@@ -232,22 +231,24 @@ class ArchiveWriter:
             first_event=place_of(written.first) if written.first else None,
             last_event=place_of(written.newest[-1]) if written.newest else None,
         )
-        whole, adds = self._prior_hash or hashlib.sha256(), bool(written.count) or not self._incremental
-        if adds:
+        whole = prior.hash.copy() if prior and prior.hash else hashlib.sha256()
+        has_part = bool(written.count) or not self._incremental
+        if has_part:
             with local.open("rb") as file:
                 while block := file.read(AT_ONCE):
                     whole.update(block)
-        begun = (prior.mark if prior else None) or Mark()
-        order = self._order if self._order_is_known else begun.order
-        mark = begun.moved(written.newest, order=order) if written.newest else prior and prior.mark
+        mark = prior.manifest.mark if prior else None
+        if written.newest:
+            begun = mark or Mark()
+            mark = begun.moved(written.newest, order=self._order if self._order_is_known else begun.order)
         return Manifest(
             job=facts,
             path=self._path,
             file_format=self._layout.file_format,
             compression=self._layout.compression,
-            parts=(*earlier, part) if adds else earlier,
+            parts=(*earlier, part) if has_part else earlier,
             sha256=whole.hexdigest(),
-            mark=mark or None,
+            mark=mark,
             report=None,
             package_version=__version__,
         )
@@ -262,26 +263,33 @@ class ArchiveWriter:
     def _parts_folder(self) -> str:
         return f"{self._stored.name}.parts"
 
-    def _must_not_replace(self, manifest: Manifest) -> Manifest | None:
-        """
-        Refuse to replace what ``overwrite`` protects.
+    @property
+    def _report_name(self) -> str:
+        return self._stored.name + REPORT_SUFFIX
 
-        :returns: the archive that is there, where it is the very one that would be written.
-        """
+    def _refuse_to_lose(self, written: Written) -> None:
+        """Refuse to write less than a damaged archive had."""
+        prior = self._prior
+        if prior and not prior.intact and written.count < prior.manifest.count:
+            raise self._refused(
+                "a file of it is missing or damaged, and what is left of it and the server have "
+                f"{written.count:,} events together, where the archive had {prior.manifest.count:,}",
+                "Restore the file, or remove the manifest to archive what there still is.",
+            )
+
+    def _refuse_to_replace(self, manifest: Manifest) -> None:
+        """Refuse to replace what ``overwrite`` protects."""
         if self._overwrite == "replace":
-            return None
+            return
         there = self._there
-        if there is None:
+        if there is None or (self._overwrite == "error" and self._prior and not self._prior.intact):
             self._refuse_foreign_file()
-        elif self._overwrite == "error" and self._stored.holds(there):
-            if there.sha256 == manifest.sha256:
-                return there
+        elif self._overwrite == "error" and there.sha256 != manifest.sha256:
             raise self._refused(
                 f"there is an archive of {there.count:,} events already, and overwrite is 'error'",
-                f"The server has {manifest.count:,} events now. Take another path, remove the archive, or "
-                "set overwrite='replace'.",
+                f"There are {manifest.count:,} events now. Take another path, remove the archive, or set "
+                "overwrite='replace'.",
             )
-        return None
 
     def _refuse_foreign_file(self) -> None:
         """Refuse a file without a manifest, unless it is what an earlier run of this task left."""
@@ -289,8 +297,8 @@ class ArchiveWriter:
             return
         try:
             new = self._new()
-            ours = all(json.loads(old) == json.loads(next(new, b"0")) for old in self._stored.lines(None))
-        except (FineTuningArchiveError, ValueError):
+            ours = all(line == next(new, None) for line in self._stored.lines(None))
+        except FineTuningArchiveError:
             ours = False
         if not ours:
             raise self._refused(
@@ -298,33 +306,60 @@ class ArchiveWriter:
                 "Take another path, remove the file, or set overwrite='replace'.",
             )
 
+    def _commit(self, manifest: Manifest, *, part: Path, page: Path | None, content: Path) -> None:
+        """Put the log's file, and last the manifest, which makes it the archive's."""
+        storage, told = self._stored.storage, content.read_bytes()
+        self._refuse_to_cross(told)
+        if page:
+            storage.put(page, self._report_name)
+        for _ in range(COMMITS):
+            self._put_part(manifest, part)
+            if self._there is None or self._there.as_bytes() != told:
+                storage.put(content, self._stored.manifest_name)
+            # a run that should be dead may have written between the two
+            self._there = self._stored.manifest()
+            self._refuse_to_cross(told)
+            if self._stored.holds(manifest):
+                return
+        raise self._crossed()
+
+    def _refuse_to_cross(self, told: bytes) -> None:
+        now = self._stored.manifest()
+        if now != self._there and (now is None or now.as_bytes() != told):
+            raise self._crossed()
+
+    def _crossed(self) -> FineTuningArchiveError:
+        return FineTuningArchiveError(
+            f"The archive {self._stored.shown} was written by another run while this one worked on it: two "
+            "tasks write to the same path, or an earlier try of this task was still alive. Give every task a "
+            "path of its own. Let this task run again: it goes on from what is there.",
+            job_id=self._job_id,
+        )
+
     def _put_part(self, manifest: Manifest, local: Path) -> None:
-        if not manifest.parts:
+        if not manifest.parts or (
+            self._adds and self._prior and manifest.parts == self._prior.manifest.parts
+        ):
             return
         part, storage = manifest.parts[-1], self._stored.storage
-        known = self._there is not None and part in self._there.parts
-        if not known or storage.size(part.name) != part.bytes:
+        same = self._prior is not None and self._prior.intact and part in self._prior.parts
+        if not same or storage.size(part.name) != part.bytes:
             storage.put(local, part.name)
-
-    def _with_report(self, manifest: Manifest, make_report: MakeReport, local: Path) -> Manifest:
-        manifest = replace(manifest, report=self._stored.name + REPORT_SUFFIX)
-        local.write_text(make_report(self.events(), manifest), encoding="utf-8", newline="")
-        self._stored.storage.put(local, self._stored.name + REPORT_SUFFIX)
-        return manifest
 
     def _clean_up(self, manifest: Manifest) -> None:
         """Remove files that no manifest names: what a killed run left, and what was replaced."""
-        named = {part.name for part in manifest.parts}
-        before = {part.name for part in self._there.parts} if self._there else set()
-        if self._there and self._there.report and not manifest.report:
-            before.add(self._there.report)  # it shows another log than the one that is there now
-        left = before | set(self._stored.storage.names_in(self._parts_folder))
-        for name in sorted(left - named):
-            self._stored.storage.remove(name)
-
-
-def _with_lines(lines: Iterator[bytes]) -> Iterator[tuple[Event, bytes]]:
-    ids = EventIds()
-    for line in lines:
-        raw = json.loads(line)
-        yield Event(raw, ids.id_of(raw)), line
+        storage = self._stored.storage
+        try:
+            left = {name for name in storage.names_in(self._parts_folder) if _OF_A_PART.search(name)}
+            if self._prior and any(part.name == self._stored.name for part in self._prior.manifest.parts):
+                left.add(self._stored.name)
+            if not manifest.report:
+                left.add(self._report_name)  # it shows another log than the one that is there now
+            for name in sorted(left - {part.name for part in manifest.parts}):
+                storage.remove(name)
+        except FineTuningArchiveError as fault:
+            log.warning(
+                "Job %s: the archive is written, and what earlier runs left beside it stays: %s",
+                self._job_id,
+                fault,
+            )

@@ -74,7 +74,7 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
     ) -> None:
         super().__init__(job_id=job_id, conn_id=conn_id, settle=settle, deferrable=deferrable, **kwargs)
         # an ObjectStoragePath is written out, its connection's id included: templates need text
-        self.path = path if isinstance(path, str) or hasattr(path, "resolve_template") else _text_of(path)
+        self.path = path if isinstance(path, str) or hasattr(path, "iter_references") else _text_of(path)
         self.storage_conn_id = storage_conn_id
         self.file_format = file_format
         self.compression = compression
@@ -91,9 +91,9 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
                 "against it: give only one of them."
             )
         known = self.path if isinstance(self.path, str) else "{{ }}"
-        layout_of(known, file_format=file_format, compression=compression)
         if not is_template(known):
             check_path(known)
+        layout_of(known, file_format=file_format, compression=compression)
 
     def execute(self, context: Context) -> Any:
         """
@@ -118,7 +118,7 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
         from airflow_ft_events.archive.reader import StoredArchive
         from airflow_ft_events.archive.writer import ArchiveWriter
 
-        path = check_path(self.path)
+        job_id, path = check_job_id(self.job_id), check_path(self.path)
         layout = layout_of(path, file_format=self.file_format, compression=self.compression)
         if layout.file_format == "parquet":
             from airflow_ft_events.archive.parquet import arrow
@@ -130,10 +130,10 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
                 "airflow-ft-events[report] there, or leave report out."
             )
         return ArchiveWriter(
-            StoredArchive.at(path, storage_conn_id=self.storage_conn_id or None),
+            StoredArchive.at(path, storage_conn_id=self.storage_conn_id or None, job_id=job_id),
             path=path,
             layout=layout,
-            job_id=check_job_id(self.job_id),
+            job_id=job_id,
             incremental=self.incremental,
             overwrite=self.overwrite,
         )
