@@ -62,14 +62,14 @@ class Evidence:
         for event in events:
             self._model = self._vendor.model_in(event) or self._model
             meaning = self._vendor.meaning_of(event)
-            at = event.created_at if event.created_at is not None else seen_at
-            says_little = event.is_metrics or (meaning is None and event.level != "error")
-            if self._claim is not None and says_little and at <= (self._claim.event.created_at or 0.0):
-                continue  # it came late, and was made before the end that is claimed
+            if self._claim is not None:
+                says_little = event.is_metrics or (meaning is None and event.level != "error")
+                if says_little and _time_of(event, seen_at) <= (self._claim.event.created_at or 0.0):
+                    continue  # it came late, and was made before the end that is claimed
             if meaning is not None and meaning.outcome is not None:
-                self._claim = _Claim(meaning.outcome, event, at, now, from_error=False)
+                self._claim = _Claim(meaning.outcome, event, _time_of(event, seen_at), now, from_error=False)
             elif event.level == "error":
-                self._claim = _Claim(Outcome.FAILED, event, at, now, from_error=True)
+                self._claim = _Claim(Outcome.FAILED, event, _time_of(event, seen_at), now, from_error=True)
             elif self._claim is not None and self._takes_back(self._claim, meaning):
                 self._claim = None
 
@@ -116,6 +116,10 @@ class Evidence:
             error=_error_of(event) if self._claim.outcome is Outcome.FAILED else None,
             finished_at=iso_utc(event.created_at),
         )
+
+
+def _time_of(event: Event, seen_at: float) -> float:
+    return event.created_at if event.created_at is not None else seen_at
 
 
 def with_reason(outcome: JobOutcome, events: Sequence[Event], *, vendor: Vendor) -> JobOutcome:

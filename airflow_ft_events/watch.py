@@ -14,7 +14,7 @@ from airflow_ft_events.api.errors import (
     FineTuningPagingError,
 )
 from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, Reply
-from airflow_ft_events.api.feed import EventFeed, Mark
+from airflow_ft_events.api.feed import KEPT, EventFeed, Mark
 from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import Event, one_line
 from airflow_ft_events.evidence import Evidence
@@ -245,13 +245,20 @@ class JobWatch:
                 return Answered(Route.MISSING, error), None
             except FineTuningApiError:
                 return read_refusal(request, reply, self.settings, now=now), None
-        found = feed.collected_events()
+        shown = self.settings.page_size
+        anew = first or feed.found is False
+        if anew and feed.count > max(shown, KEPT):
+            # the log had to be read to its end: it is for the evidence, not for the task log
+            found = feed.collected_events(max(shown, KEPT))
+            earlier = feed.collected()[: feed.count - len(found)]
+            self._evidence.take((Event(raw, "") for raw in earlier), seen_at=now, now=now)
+        else:
+            found = feed.collected_events()
         self._mark = feed.mark(found)
         look.more_before = feed.cut
-        if first and len(found) > self.settings.page_size:
-            # an oldest-first server had to be read to its end
-            self._evidence.take(found[: -self.settings.page_size], seen_at=now, now=now)
-            found, look.more_before = found[-self.settings.page_size :], True
+        if anew and feed.count > shown:
+            self._evidence.take(found[:-shown], seen_at=now, now=now)
+            found, look.more_before = found[-shown:], True
         look.events = found
         if not first:
             self._ask_for = min(self.settings.page_size, max(SMALLEST_PAGE, 2 * len(found)))

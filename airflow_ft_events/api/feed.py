@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from airflow_ft_events.api.errors import FineTuningPagingError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, check, error_of, read_object, unreadable
+from airflow_ft_events.api.page_facts import find_made_ids, identify_among, order_by_ends, said_by, server_ids
 from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import (
     Event,
@@ -36,24 +37,27 @@ class Mark:
     :param order: the server's order, where a page has shown it.
     :param created_at: the newest time among them, seconds since 1970.
     :param hashes: what they say, without their ids; empty where only an id is known.
+    :param length: how many events the log had, where it came whole and without ids.
     """
 
     ids: tuple[str, ...] = ()
     order: Order | None = None
     created_at: float | None = None
     hashes: tuple[int, ...] = ()
+    length: int | None = None
 
     @property
     def last_id(self) -> str | None:
         """The newest known id."""
         return self.ids[-1] if self.ids else None
 
-    def moved(self, events: Sequence[Event], *, order: Order | None) -> Mark:
+    def moved(self, events: Sequence[Event], *, order: Order | None, length: int | None = None) -> Mark:
         """
         Move the mark on.
 
         :param events: what was read since, oldest first.
         :param order: the server's order, where a page has shown it.
+        :param length: how many events the log has, where it came whole and without ids.
         """
         newest = events[-KEPT:]
         times = [event.created_at for event in newest]
@@ -62,12 +66,9 @@ class Mark:
             ids=(*self.ids, *(event.id for event in newest))[-KEPT:],
             order=order,
             created_at=max(known, default=None),
-            hashes=(*self.hashes, *(_said(event.raw) for event in newest))[-KEPT:],
+            hashes=(*self.hashes, *(said_by(event.raw) for event in newest))[-KEPT:],
+            length=length,
         )
-
-
-def _said(raw: Mapping[str, Any]) -> int:
-    return hash((repr(raw.get("created_at")), raw.get("level") == "error", repr(raw.get("message"))))
 
 
 class Pages(Protocol):
@@ -157,12 +158,15 @@ class EventFeed:
         self._probing = False
         self._asked: ApiRequest | None = None
         self._done = False
-        self._seen: set[str] = set()
+        self._seen_ids: set[str] = set()
+        self._seen: set[tuple[str, int]] = set()
+        self._page_before: Sequence[dict[str, Any]] = ()
         self._same_pages = 0
         self._last_page: Sequence[Any] = ()
         self._pages: Pages = PageList() if pages is None else pages
         self._page_count = 0
-        self._front: dict[str, Any] | None = None
+        self._front: Sequence[dict[str, Any]] = ()
+        self._whole: Sequence[dict[str, Any]] | None = None
         self.found: bool | None = None if self._mark is None else False
         """Whether the marked event was met; None where there is no mark."""
         self.by_cursor = False
@@ -232,13 +236,16 @@ class EventFeed:
                 return self._nothing()
             self._order, self.found = Order.OLDEST_FIRST if raws else self._order, True
         else:
-            self._order = self._shown_by(raws) or self._order
-        unseen = self._unseen(raws)
-        new = self._newer_than_mark(raws, unseen) if self._mark else unseen
+            self._front = self._front or raws
+            self._order = order_by_ends(self._front, raws) or self._order
+        ids = server_ids(raws)
+        if ids is None and self._page_count == 1 and not any(map(server_id, raws)):
+            self._whole = raws if self.order is Order.OLDEST_FIRST else raws[::-1]
+        unseen = self._unseen(raws, ids)
+        new = self._newer_than_mark(raws, ids, unseen) if self._mark else unseen
         if self._must_jump():
             self._cursor, self._seeking = self._mark.last_id if self._mark else None, True
-            self._seen.clear()
-            self._front = None
+            self._seen_ids, self._seen, self._page_before, self._front = set(), set(), (), ()
             return self._nothing()
         self._pages.append(new)
         short = self._short_page_ends and len(raws) < int(request.params.get("limit", 0))
@@ -251,9 +258,18 @@ class EventFeed:
         in_order = [raw for page in self._pages for raw in page]
         return in_order if self.order is Order.OLDEST_FIRST else in_order[::-1]
 
-    def collected_events(self) -> list[Event]:
-        """:returns: the same, typed."""
-        return identify(self.collected(), order=Order.OLDEST_FIRST)
+    def collected_events(self, newest: int | None = None) -> list[Event]:
+        """
+        Tell the same, typed.
+
+        :param newest: how many of the newest are wanted; default all. Ids are made for these only.
+        """
+        raws = self.collected()
+        wanted = raws if newest is None else raws[-newest:]
+        whole = self._whole
+        if whole is None or len(wanted) == len(whole) or not isinstance(self._pages, PageList):
+            return identify(wanted, order=Order.OLDEST_FIRST)
+        return identify_among(wanted, whole)
 
     def keep_newer_than(self, event_id: str, *, pages: Pages | None = None) -> None:
         """
@@ -274,13 +290,14 @@ class EventFeed:
         """
         Tell where this walk stopped, for the next one.
 
-        :param collected: what :meth:`collected_events` gave, where it is at hand.
+        :param collected: what :meth:`collected_events` gave, the newest 32 at least, where it is at hand.
         :returns: the mark; None where the log is empty so far.
         """
         collected = self.collected_events() if collected is None else collected
         if self._mark is None and not collected:
             return None
-        return (self._mark or Mark()).moved(collected, order=self._order)
+        length = len(self._whole) if self._whole is not None else None
+        return (self._mark or Mark()).moved(collected, order=self._order, length=length)
 
     def _cursor_refused(self, request: ApiRequest, answer: ApiAnswer) -> EventPage:
         """Ask again without the cursor: that tells whether the cursor was refused, or the job."""
@@ -310,14 +327,6 @@ class EventFeed:
             return bool(times) and all(time is not None and time < marked for time in times)
         return shown is Order.NEWEST_FIRST and any(time is not None and time < marked for time in times)
 
-    def _shown_by(self, raws: Sequence[dict[str, Any]]) -> Order | None:
-        """The order from the walk's first event to the page's last: one short page may be upside down."""
-        if not raws:
-            return None
-        if self._front is None:
-            self._front = raws[0]
-        return order_of((self._front, raws[-1])) or order_of(raws)
-
     def _read(self, request: ApiRequest, answer: ApiAnswer) -> tuple[list[dict[str, Any]], bool | None]:
         page = read_object(request, answer, self._settings)
         raws = page.get("data")
@@ -328,45 +337,70 @@ class EventFeed:
         has_more = page.get("has_more")
         return raws, has_more if isinstance(has_more, bool) else None
 
-    def _unseen(self, raws: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Those of a page that this walk has not seen; without ids nothing can be told, so all are kept."""
-        seen = self._seen
-        given_ids = [raw.get("id") for raw in raws]
-        if set(map(type, given_ids)) == {str}:
-            fresh: set[Any] = set(given_ids)
-            if len(fresh) == len(raws) and fresh.isdisjoint(seen):
-                seen |= fresh
+    def _unseen(self, raws: list[dict[str, Any]], ids: Sequence[str] | None) -> list[dict[str, Any]]:
+        """
+        Those of a page that this walk has not seen; without ids nothing can be told, so all are kept.
+
+        An event is seen where its id and what it says are: some servers give one id to several events.
+        """
+        for raw in self._page_before:  # not before another page comes: most polls are one
+            self._seen.add((str(raw["id"]), said_by(raw)))
+        self._page_before = ()
+        if ids is not None:
+            fresh = set(ids)
+            if len(fresh) == len(raws) and fresh.isdisjoint(self._seen_ids):
+                self._seen_ids |= fresh
+                self._page_before = raws
                 return raws
         unseen: list[dict[str, Any]] = []
         for raw in raws:
             given = server_id(raw)
             if given is not None:
-                if given in seen:
+                said = (given, said_by(raw))
+                if said in self._seen:
                     continue
-                seen.add(given)
+                self._seen.add(said)
+                self._seen_ids.add(given)
             unseen.append(raw)
         return unseen
 
     def _newer_than_mark(
-        self, raws: list[dict[str, Any]], unseen: list[dict[str, Any]]
+        self, raws: list[dict[str, Any]], ids: Sequence[str] | None, unseen: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """Those of a page that are newer than the mark, or came late among the events that it knows."""
-        assert self._mark is not None
-        known = [given in self._known for given in ids_of(raws, order=self.order)]
-        if self._mark.hashes and not any(known):
-            # a server that makes ids up on each read: events are known by what they say
-            known = [_said(raw) in self._mark.hashes for raw in raws]
-        if not any(known):
+        known_at = self._known_at(raws, ids)
+        if not known_at:
             return unseen
         self.found = True
-        known_at = [index for index, is_known in enumerate(known) if is_known]
         if self.order is Order.NEWEST_FIRST:
             span = range(known_at[-1])
         else:
             self._pages.clear()  # what was read on the way to the mark is older
             span = range(known_at[0] + 1, len(raws))
+        known = set(known_at)
         fresh = {id(raw) for raw in unseen} if unseen is not raws else None
-        return [raws[at] for at in span if not known[at] and (fresh is None or id(raws[at]) in fresh)]
+        return [raws[at] for at in span if at not in known and (fresh is None or id(raws[at]) in fresh)]
+
+    def _known_at(self, raws: list[dict[str, Any]], ids: Sequence[str] | None) -> Sequence[int]:
+        """Where on a page the events are that the mark knows."""
+        mark = self._mark or Mark()
+        hashes = frozenset(mark.hashes)
+        if self._whole is not None:
+            if mark.length and mark.hashes and mark.length <= len(raws):
+                last = mark.length - 1 if self.order is Order.OLDEST_FIRST else len(raws) - mark.length
+                if said_by(raws[last]) == mark.hashes[-1]:
+                    return [last]
+            if not hashes:
+                found = find_made_ids(self._known, self._whole)
+                return (
+                    found if self.order is Order.OLDEST_FIRST else [len(raws) - 1 - at for at in found[::-1]]
+                )
+            return [at for at, raw in enumerate(raws) if said_by(raw) in hashes]
+        ids = ids if ids is not None else ids_of(raws, order=self.order)
+        known_at = [at for at, given in enumerate(ids) if given in self._known]
+        # ids may be made up at each reading, or given to several events: what they say tells more
+        among = (known_at or range(len(raws))) if hashes else ()
+        return [at for at in among if said_by(raws[at]) in hashes] or known_at
 
     def _must_jump(self) -> bool:
         """Whether the first page showed the log's old end, so that the mark is far ahead."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from airflow_ft_events import events
+from airflow_ft_events.api import page_facts
 from airflow_ft_events.api.errors import (
     FineTuningAnswerError,
     FineTuningApiError,
@@ -16,7 +18,7 @@ from airflow_ft_events.api.errors import (
 )
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest
 from airflow_ft_events.api.feed import KEPT, EventFeed, Mark
-from airflow_ft_events.events import Order
+from airflow_ft_events.events import Order, content_hash
 
 NEWEST, OLDEST = Order.NEWEST_FIRST, Order.OLDEST_FIRST
 BOTH_ORDERS = pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])
@@ -351,6 +353,74 @@ def test_a_log_without_ids_is_read_incrementally(kit: Any) -> None:
     assert kit.numbers(second.collected()) == [5, 6]
     third = kit.walk(feed_of(kit, vendor="together", mark=second.mark()), kit.server(log, **options))
     assert third.collected() == []
+
+
+@BOTH_ORDERS
+@pytest.mark.parametrize("bare", [True, False], ids=["a bare id", "a mark"])
+def test_a_new_event_of_a_log_without_ids_that_equals_an_old_one_is_new_once(
+    kit: Any, newest_first: bool, bare: bool
+) -> None:
+    log = [kit.event(number, at=number) for number in range(6)] + [kit.event(3, at=3)]
+    server = kit.server(log, newest_first=newest_first, ids="none")
+    first = kit.walk(feed_of(kit), server)
+    mark = Mark(ids=(first.collected_events()[-1].id,), order=first.order) if bare else first.mark()
+    log.append(kit.event(3, at=3))
+    second = kit.walk(feed_of(kit, mark=mark), server)
+    whole = kit.walk(feed_of(kit), server).collected_events()
+    assert [event.id for event in second.collected_events()] == [whole[-1].id]
+    assert kit.walk(feed_of(kit, mark=second.mark()), server).collected() == []
+
+
+def test_a_long_log_without_ids_is_hashed_only_where_it_is_new(
+    kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = kit.log(20_000)
+    server = kit.server(log, newest_first=False, ids="none")
+    first = kit.walk(feed_of(kit, vendor="together"), server)
+    newest = first.collected_events(40)
+    assert newest == first.collected_events()[-40:]
+    hashed: list[Any] = []
+    for module in (events, page_facts):
+        monkeypatch.setattr(module, "content_hash", lambda raw: hashed.append(raw) or content_hash(raw))
+    for mark in (first.mark(newest), Mark(ids=(newest[-1].id,))):
+        second = kit.walk(feed_of(kit, vendor="together", mark=mark), server)
+        assert (second.collected_events(), second.found) == ([], True)
+    assert len(hashed) <= 2
+
+
+def test_events_that_share_an_id_and_say_different_things_are_all_read(kit: Any) -> None:
+    log = [kit.event(number, at=number, id="the-same") for number in range(8)]
+    server = kit.server(log, cursor="ignored")
+    first = kit.walk(feed_of(kit), server)
+    assert first.collected() == log
+    log.append(kit.event(8, at=8, id="the-same"))
+    second = kit.walk(feed_of(kit, mark=first.mark()), server)
+    assert second.collected() == log[8:]
+
+
+def test_an_id_that_comes_again_on_a_later_page_with_other_words_is_another_event(kit: Any) -> None:
+    log = kit.log(25)
+    pages = [log[10:][::-1], [kit.event(99, at=9, id=log[24]["id"]), log[9], *log[:10][::-1], log[12]]]
+
+    def server(request: ApiRequest) -> ApiAnswer:
+        page = pages[1] if request.params.get("after") else pages[0]
+        return kit.answer({"data": page, "has_more": page is pages[0]})
+
+    found = kit.walk(feed_of(kit), server).collected()
+    assert len(found) == 26
+    assert [event["message"] for event in found].count("Message 99") == 1
+
+
+@pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])
+@pytest.mark.parametrize("place", [0, 24])
+@pytest.mark.parametrize("skew", [-10_000, 10_000])
+def test_one_event_with_an_odd_time_does_not_turn_the_log_round(
+    kit: Any, newest_first: bool, place: int, skew: int
+) -> None:
+    log = kit.log(25)
+    log[place] = kit.event(place, at=place + skew)
+    server = kit.server(log, newest_first=newest_first)
+    assert kit.walk(feed_of(kit), server).collected() == log
 
 
 def test_a_mark_keeps_only_the_newest_ids(kit: Any) -> None:

@@ -23,6 +23,7 @@ CORE = [
     "airflow_ft_events.api.errors",
     "airflow_ft_events.api.exchange",
     "airflow_ft_events.api.feed",
+    "airflow_ft_events.api.page_facts",
     "airflow_ft_events.api.calls",
     "airflow_ft_events.api.settings",
 ]
