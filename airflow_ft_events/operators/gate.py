@@ -15,9 +15,10 @@ from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_early
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_ft_events.conditions import Condition, Finding
+    from airflow_ft_events.conditions import Condition
     from airflow_ft_events.hooks.fine_tuning import FineTuningHook
     from airflow_ft_events.jobs import JobOutcome
+    from airflow_ft_events.judgement import Finding
 
 ON_VIOLATION = ("fail", "skip")
 
@@ -103,8 +104,9 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         :raises FineTuningError: the job has not ended, or could not be asked for.
         """
         # nothing that only a running task needs is imported when a Dag is parsed
-        from airflow_ft_events.conditions import judge, parse_all
+        from airflow_ft_events.conditions import parse_all
         from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+        from airflow_ft_events.judgement import judge
 
         job_id, conditions = check_job_id(self.job_id), parse_all(self.conditions)
         given = self._archived_events() if self.archive is not None else self._given_events()
@@ -293,7 +295,7 @@ def _ended(outcome: JobOutcome) -> str:
 
 
 def _not_checked(conditions: Sequence[Condition], outcome: JobOutcome) -> list[Finding]:
-    from airflow_ft_events.conditions import Finding
+    from airflow_ft_events.judgement import Finding
 
     reason = f"not judged: the job {_ended(outcome)}"
     return [Finding(condition.text, passed=False, reason=reason) for condition in conditions]

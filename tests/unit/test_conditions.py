@@ -20,16 +20,15 @@ from airflow_ft_events.conditions import (
     Arithmetic,
     Condition,
     ConditionError,
-    Finding,
     Metric,
     Negative,
     Number,
     check_conditions_early,
-    judge,
     parse,
     parse_all,
 )
 from airflow_ft_events.events import Event, Order, identify
+from airflow_ft_events.judgement import Finding, judge
 
 NAN, INF = math.nan, math.inf
 REWARDED = "openai_rft_metrics_event_2025-05.json"
