@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_ft_events.api.errors import FineTuningArchiveError
 from airflow_ft_events.archive import read_archive
 from airflow_ft_events.events import EventIds
-from tests.integration.archive_places import PLACES, Place, archived, aws_connection, s3_server
+from tests.integration.archive_places import PLACES, Place, archived, aws_connection, events_of, s3_server
 
 FORMS = {
     "jsonl": ("log.jsonl", {}),
@@ -56,6 +57,18 @@ def form(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """Each form of an archive: its name, and the task's options."""
     name, options = FORMS[request.param]
     return name, dict(options)
+
+
+@pytest.fixture
+def serve(simulated: Any, connect: Any) -> Callable[[list[Any]], Any]:
+    """Serve these events of job ftjob-1 from now on."""
+
+    def start(events: list[Any]) -> Any:
+        sim = simulated([{**script(events)[0], "job_id": "ftjob-1"}])
+        connect(sim)
+        return sim
+
+    return start
 
 
 def written(events: list[Any]) -> list[str]:
@@ -165,3 +178,430 @@ def test_an_empty_log_is_an_archive_of_no_events(
     sim.add_event(sim.job_id, {"message": "It begins"})
     manifest = archived(sim.job_id, place.path(name), **options)
     check(place, name, manifest, sim.list_events(sim.job_id))
+
+
+# growing, replacing, keeping
+
+
+ADDS = pytest.mark.parametrize("incremental", [False, True], ids=["whole", "incremental"])
+ONE_VENDOR = pytest.mark.parametrize("vendor", ["openai"])
+LOCAL = pytest.mark.parametrize("place", ["folder"], indirect=True)
+EVERY_ORDER = pytest.mark.parametrize("vendor", ["openai", "nebius", "together"])
+
+
+def grow(sim: Any, count: int) -> list[Any]:
+    for number in range(count):
+        sim.add_event(sim.job_id, {"message": f"Grown {number}"})
+    events: list[Any] = sim.list_events(sim.job_id)
+    return events
+
+
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
+@EVERY_ORDER
+def test_a_longer_log_takes_the_place_of_a_shorter_one(
+    form: Any, place: Place, simulated: Any, connect: Any, clock: Any
+) -> None:
+    sim = simulated(script(events_of(30)))
+    connect(sim, page_size=7)
+    name, options = form
+    rounds = [0, 1, 25, 0, 40]
+    for added in rounds:
+        events = grow(sim, added)
+        check(place, name, archived(sim.job_id, place.path(name), **options), events)
+    manifest = archived(sim.job_id, place.path(name), **options)
+    assert len(manifest["parts"]) == (4 if options.get("incremental") else 1)
+
+
+@ONE_VENDOR
+def test_an_incremental_run_reads_and_writes_only_what_is_new(
+    place: Place, simulated: Any, connect: Any
+) -> None:
+    sim = simulated(script(events_of(500)))
+    connect(sim)
+    archived(sim.job_id, place.path("log.jsonl"), incremental=True)
+    before, asked = place.files(), sim.count(route="events")
+    events = grow(sim, 3)
+    manifest = archived(sim.job_id, place.path("log.jsonl"), incremental=True)
+    assert sim.count(route="events") == asked + 1
+    check(place, "log.jsonl", manifest, events)
+    assert [part["count"] for part in manifest["parts"]] == [500, 3]
+    after = place.files()
+    assert {name: after[name] for name in before if ".parts/" in name}.items() <= before.items()
+
+
+@ONE_VENDOR
+def test_an_incremental_run_without_new_events_changes_nothing(
+    place: Place, simulated: Any, connect: Any
+) -> None:
+    sim = simulated([{"ended": True}])
+    connect(sim)
+    manifest = archived(sim.job_id, place.path("log.jsonl"), incremental=True)
+    files = place.files()
+    assert archived(sim.job_id, place.path("log.jsonl"), incremental=True) == manifest
+    assert place.files() == files
+
+
+@ONE_VENDOR
+def test_an_archive_may_go_from_whole_to_incremental_and_back(
+    place: Place, simulated: Any, connect: Any
+) -> None:
+    sim = simulated(script(events_of(10)))
+    connect(sim)
+    counts = []
+    for incremental in (False, True, True, False, False, True):
+        events = grow(sim, 4)
+        manifest = archived(sim.job_id, place.path("log.jsonl"), incremental=incremental)
+        check(place, "log.jsonl", manifest, events)
+        counts.append([part["count"] for part in manifest["parts"]])
+    assert counts == [[14], [14, 4], [14, 4, 4], [26], [30], [30, 4]]
+
+
+@LOCAL
+@ADDS
+@EVERY_ORDER
+def test_what_the_server_has_forgotten_stays_in_the_archive(
+    incremental: bool, place: Place, serve: Any
+) -> None:
+    serve(events_of(40))
+    archived("ftjob-1", place.path("log.jsonl"), incremental=incremental)
+    serve(events_of(30, start=25))
+    manifest = archived("ftjob-1", place.path("log.jsonl"), incremental=incremental)
+    check(place, "log.jsonl", manifest, events_of(55))
+    assert archived("ftjob-1", place.path("log.jsonl"), incremental=incremental) == manifest
+
+
+@LOCAL
+@ADDS
+@EVERY_ORDER
+def test_a_server_that_has_forgotten_everything_takes_nothing_from_the_archive(
+    incremental: bool, place: Place, serve: Any, logs: Any
+) -> None:
+    serve(events_of(40))
+    archived("ftjob-1", place.path("log.jsonl"), incremental=incremental)
+    serve(events_of(3, start=90))
+    for _ in range(2):
+        manifest = archived("ftjob-1", place.path("log.jsonl"), incremental=incremental)
+        check(place, "log.jsonl", manifest, events_of(40) + events_of(3, start=90))
+    assert "no longer has all events" in logs.text
+
+
+@LOCAL
+@ADDS
+@EVERY_ORDER
+def test_an_event_that_is_gone_from_the_middle_of_the_log_stays(
+    incremental: bool, place: Place, serve: Any
+) -> None:
+    events = events_of(40)
+    serve(events)
+    archived("ftjob-1", place.path("log.jsonl"), incremental=incremental)
+    later = [event for event in events_of(45) if event["id"] != "ev-7"]
+    serve(later)
+    manifest = archived("ftjob-1", place.path("log.jsonl"), incremental=incremental)
+    check(place, "log.jsonl", manifest, events_of(45))
+
+
+@LOCAL
+@ADDS
+@ONE_VENDOR
+def test_a_server_that_makes_up_new_ids_at_each_reading_does_not_double_the_archive(
+    incremental: bool, place: Place, serve: Any
+) -> None:
+    for round_ in range(3):
+        events = events_of(12 + 2 * round_)
+        serve([{**event, "id": f"{round_}-{number}"} for number, event in enumerate(events)])
+        manifest = archived("ftjob-1", place.path("log.jsonl"), incremental=incremental)
+        found = [event["message"] for event in read_archive(place.path("log.jsonl"))]
+        assert found == [event["message"] for event in events]
+        assert manifest["count"] == len(events)
+
+
+# overwrite
+
+
+@ONE_VENDOR
+def test_keep_leaves_a_complete_archive_and_asks_the_server_nothing(
+    place: Place, simulated: Any, connect: Any, logs: Any
+) -> None:
+    sim = simulated([{"ended": True}])
+    connect(sim)
+    manifest = archived(sim.job_id, place.path("log.jsonl"))
+    files = place.files()
+    grow(sim, 3)
+    sim.reset_requests()
+    assert archived(sim.job_id, place.path("log.jsonl"), overwrite="keep") == manifest
+    assert (place.files(), sim.requests) == (files, [])
+    assert "is kept" in logs.text
+
+
+@LOCAL
+@ONE_VENDOR
+def test_keep_replaces_an_archive_that_is_not_complete_or_lost_its_file(
+    place: Place, simulated: Any, connect: Any, clock: Any
+) -> None:
+    sim = simulated()
+    connect(sim)
+    clock.sleep(100)
+    assert archived(sim.job_id, place.path("log.jsonl"))["complete"] is False
+    clock.sleep(5_000)
+    manifest = archived(sim.job_id, place.path("log.jsonl"), overwrite="keep")
+    assert manifest["complete"] is True
+    check(place, "log.jsonl", manifest, sim.list_events(sim.job_id))
+    place.remove("log.jsonl")
+    assert archived(sim.job_id, place.path("log.jsonl"), overwrite="keep") == manifest
+    check(place, "log.jsonl", manifest, sim.list_events(sim.job_id))
+
+
+@ONE_VENDOR
+def test_error_refuses_another_log_and_takes_the_same_one(place: Place, simulated: Any, connect: Any) -> None:
+    sim = simulated(script(events_of(5)))
+    connect(sim)
+    manifest = archived(sim.job_id, place.path("log.jsonl"), overwrite="error")
+    assert archived(sim.job_id, place.path("log.jsonl"), overwrite="error") == manifest
+    files = place.files()
+    grow(sim, 1)
+    with pytest.raises(FineTuningArchiveError, match=r"was left as it is: .* 5 events already.*6 events now"):
+        archived(sim.job_id, place.path("log.jsonl"), overwrite="error")
+    assert place.files() == files
+
+
+@LOCAL
+@ONE_VENDOR
+def test_error_lets_the_same_log_become_complete(
+    place: Place, simulated: Any, connect: Any, clock: Any
+) -> None:
+    sim = simulated(script(events_of(5)))
+    connect(sim)
+    assert archived(sim.job_id, place.path("log.jsonl"), overwrite="error")["complete"] is False
+    sim.set_status(sim.job_id, "succeeded")
+    clock.sleep(5_000)
+    assert archived(sim.job_id, place.path("log.jsonl"), overwrite="error")["complete"] is True
+    assert json.loads(place.read("log.jsonl.manifest.json"))["complete"] is True
+
+
+@pytest.mark.parametrize("overwrite", ["keep", "error"])
+@pytest.mark.parametrize("form", ["jsonl", "gzip", "parquet"], indirect=True)
+@pytest.mark.parametrize("events", [ODD_EVENTS, events_of(5)], ids=["odd", "plain"])
+@LOCAL
+@ONE_VENDOR
+def test_a_retry_after_a_crash_between_log_and_manifest_goes_through(
+    overwrite: str, events: list[Any], form: Any, place: Place, simulated: Any, connect: Any
+) -> None:
+    name, options = form
+    sim = simulated(script(events))
+    connect(sim)
+    archived(sim.job_id, place.path(name), overwrite=overwrite, **options)
+    place.remove(f"{name}.manifest.json")
+    later = grow(sim, 2)
+    check(place, name, archived(sim.job_id, place.path(name), overwrite=overwrite, **options), later)
+
+
+@pytest.mark.parametrize("overwrite", ["keep", "error"])
+@pytest.mark.parametrize(
+    "content", [b"my notes", b'{"id": "mine"}\n', b"\x1f\x8b\x08 damaged", b"PAR1 damaged", b"[1]\n"]
+)
+@LOCAL
+@ONE_VENDOR
+def test_keep_and_error_never_replace_a_foreign_file(
+    overwrite: str, content: bytes, place: Place, simulated: Any, connect: Any
+) -> None:
+    sim = simulated(script(events_of(5)))
+    connect(sim)
+    place.write("log.jsonl", content)
+    with pytest.raises(FineTuningArchiveError, match="a file that this task did not write"):
+        archived(sim.job_id, place.path("log.jsonl"), overwrite=overwrite)
+    assert place.files() == {"log.jsonl": content}
+
+
+@LOCAL
+@ONE_VENDOR
+def test_error_does_not_replace_a_log_that_somebody_edited(
+    place: Place, simulated: Any, connect: Any
+) -> None:
+    sim = simulated(script(events_of(5)))
+    connect(sim)
+    archived(sim.job_id, place.path("log.jsonl"))
+    place.write("log.jsonl", b'{"id": "edited"}\n')
+    with pytest.raises(FineTuningArchiveError, match="a file that this task did not write"):
+        archived(sim.job_id, place.path("log.jsonl"), overwrite="error")
+    assert place.read("log.jsonl") == b'{"id": "edited"}\n'
+
+
+@pytest.mark.parametrize(
+    "options", [{"overwrite": "keep"}, {"overwrite": "error"}, {"incremental": True}], ids=str
+)
+@ONE_VENDOR
+def test_the_archive_of_another_job_is_refused_before_anything_is_asked(
+    options: Any, place: Place, simulated: Any, connect: Any
+) -> None:
+    sim = simulated(2, ended=True)
+    connect(sim)
+    one, other = sim.job_ids
+    archived(one, place.path("log.jsonl"))
+    files = place.files()
+    sim.reset_requests()
+    with pytest.raises(
+        FineTuningArchiveError, match=f"archive of job {one}, and this is job {other}"
+    ) as caught:
+        archived(other, place.path("log.jsonl"), **options)
+    assert caught.value.job_id == other
+    assert (place.files(), sim.requests) == (files, [])
+
+
+@LOCAL
+@ONE_VENDOR
+def test_replace_replaces_the_archive_of_another_job_and_warns(
+    place: Place, simulated: Any, connect: Any, logs: Any
+) -> None:
+    sim = simulated(2, ended=True)
+    connect(sim)
+    one, other = sim.job_ids
+    archived(one, place.path("log.jsonl"), incremental=True)
+    check(place, "log.jsonl", archived(other, place.path("log.jsonl")), sim.list_events(other))
+    assert f"is that of job {one} and is replaced" in logs.text
+
+
+# damage
+
+
+@ONE_VENDOR
+def test_a_damaged_archive_is_not_read(form: Any, place: Place, simulated: Any, connect: Any) -> None:
+    sim = simulated(script(events_of(20)))
+    connect(sim)
+    name, options = form
+    manifest = archived(sim.job_id, place.path(name), **options)
+    part = manifest["parts"][-1]["name"]
+    good = place.read(part)
+    damaged = bytes([*good[:-1], good[-1] ^ 1])
+    place.write(part, damaged)
+    with pytest.raises(FineTuningArchiveError, match="is not what its manifest says: the sha256"):
+        read_archive(place.path(name))
+    # the next run mends it, though the log is the same and the file has its size
+    check(place, name, archived(sim.job_id, place.path(name), **options), events_of(20))
+    place.remove(part)
+    with pytest.raises(FineTuningArchiveError, match=r"no .* at"):
+        read_archive(place.path(name))
+    check(place, name, archived(sim.job_id, place.path(name), **options), events_of(20))
+
+
+@LOCAL
+@ADDS
+@EVERY_ORDER
+def test_what_a_damaged_archive_has_left_is_put_together_with_what_the_server_has(
+    incremental: bool, place: Place, serve: Any
+) -> None:
+    for count in (10, 20, 30):
+        serve(events_of(count))
+        manifest = archived("ftjob-1", place.path("log.jsonl"), incremental=True)
+    assert len(manifest["parts"]) == 3
+    place.remove(manifest["parts"][1]["name"])
+    files = place.files()
+    serve(events_of(10, start=25))
+    with pytest.raises(FineTuningArchiveError, match=r"have 25 events together, where the archive had 30"):
+        archived("ftjob-1", place.path("log.jsonl"), incremental=incremental)
+    assert place.files() == files
+    serve(events_of(30, start=5))
+    manifest = archived("ftjob-1", place.path("log.jsonl"), incremental=incremental)
+    left = events_of(10) + events_of(10, start=20)
+    check(place, "log.jsonl", manifest, left + events_of(10, start=10) + events_of(5, start=30))
+
+
+@LOCAL
+@EVERY_ORDER
+def test_a_log_without_its_new_manifest_loses_nothing_although_the_server_forgot(
+    place: Place, serve: Any
+) -> None:
+    serve(events_of(10))
+    archived("ftjob-1", place.path("log.jsonl"))
+    old = place.read("log.jsonl.manifest.json")
+    serve(events_of(10, start=8))
+    archived("ftjob-1", place.path("log.jsonl"))
+    place.write("log.jsonl.manifest.json", old)  # as after a kill between the two
+    serve(events_of(4, start=20))
+    manifest = archived("ftjob-1", place.path("log.jsonl"))
+    check(place, "log.jsonl", manifest, events_of(18) + events_of(4, start=20))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "Expecting value"),
+        (b"[]", "no JSON object"),
+        (b'{"manifest_version": 2}', "version is 2"),
+        (b'{"manifest_version": 1}', "resume"),
+        (b"[" * 100_000, "recursion"),
+        (b"\xff\xfe", ""),
+    ],
+)
+@LOCAL
+@ONE_VENDOR
+def test_what_is_no_manifest_is_named_and_left(
+    content: bytes, problem: str, place: Place, simulated: Any, connect: Any
+) -> None:
+    sim = simulated(ended=True)
+    connect(sim)
+    place.write("log.jsonl.manifest.json", content)
+    with pytest.raises(FineTuningArchiveError, match=rf"is not the manifest of an archive \(.*{problem}"):
+        archived(sim.job_id, place.path("log.jsonl"))
+    assert place.files() == {"log.jsonl.manifest.json": content}
+
+
+@LOCAL
+@ONE_VENDOR
+def test_a_forged_manifest_reads_and_removes_nothing_outside(
+    place: Place, simulated: Any, connect: Any
+) -> None:
+    sim = simulated(script(events_of(3)))
+    connect(sim)
+    manifest = archived(sim.job_id, place.path("log.jsonl"))
+    for name in ("../secret", "/etc/passwd", "a/../../secret", "..\\secret"):
+        manifest["parts"][0]["name"] = name
+        place.write("log.jsonl.manifest.json", json.dumps(manifest).encode())
+        with pytest.raises(FineTuningArchiveError, match="leads out of the archive's folder"):
+            read_archive(place.path("log.jsonl"))
+    # of another archive in the same folder, whose files are not ours
+    other = json.dumps({"id": "x"}).encode()
+    place.write("other.jsonl", other)
+    manifest["parts"][0] |= {"name": "other.jsonl", "bytes": len(other), "count": 1}
+    manifest["parts"][0]["sha256"] = hashlib.sha256(other).hexdigest()
+    manifest["report"] = "other.jsonl"
+    place.write("log.jsonl.manifest.json", json.dumps(manifest).encode())
+    archived(sim.job_id, place.path("log.jsonl"))
+    assert place.read("other.jsonl") == other
+
+
+@ONE_VENDOR
+def test_what_killed_runs_left_is_removed_and_nothing_else(
+    place: Place, simulated: Any, connect: Any
+) -> None:
+    sim = simulated(script(events_of(3)))
+    connect(sim)
+    left = [
+        "log.jsonl.parts/00000-0123456789ab.jsonl",
+        "log.jsonl.parts/.00007-0123456789ab.jsonl.0123456789abcdef0123456789abcdef.writing",
+        "log.jsonl.report.html",
+    ]
+    if place.kind == "folder":
+        left.append(".log.jsonl.0123456789abcdef0123456789abcdef.writing")
+        left.append(".log.jsonl.manifest.json.0123456789abcdef0123456789abcdef.writing")
+    others = ["log.jsonl.parts/README", "log.jsonl.old", "log2.jsonl.parts/00000-0123456789ab.jsonl"]
+    for name in (*left, *others):
+        place.write(name, b"x")
+    for incremental in (False, True):
+        archived(sim.job_id, place.path("log.jsonl"), incremental=incremental)
+        assert set(place.names()) == {*others, "log.jsonl", "log.jsonl.manifest.json"}
+        place.write(left[0], b"x")
+    archived(sim.job_id, place.path("log.jsonl"), incremental=True)
+    assert set(place.names()) == {*others, "log.jsonl", "log.jsonl.manifest.json"}
+
+
+def test_there_is_no_archive_where_none_is(place: Place) -> None:
+    with pytest.raises(FineTuningArchiveError, match=r"There is no .* at .*log\.jsonl"):
+        read_archive(place.path("log.jsonl"))
+
+
+@pytest.mark.parametrize("content", [b"no json\n", b"[1]\n", b"[" * 100_000, b'{"a": 1}\n{"b"'])
+@LOCAL
+def test_a_file_of_something_else_is_no_archive(content: bytes, place: Place) -> None:
+    place.write("log.jsonl", content)
+    with pytest.raises(FineTuningArchiveError, match=r"its event \d is no JSON object"):
+        read_archive(place.path("log.jsonl"))
