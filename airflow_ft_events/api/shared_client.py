@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from airflow_ft_events.api.aio import TRIGGER_BODY_LIMIT, AsyncTransport, shared_session
@@ -19,6 +20,8 @@ from airflow_ft_events.clock import clock
 ReadConnection = Callable[[], Awaitable[tuple[Settings, Network]]]
 PAUSE_WITHOUT_WORD = 30.0
 """Seconds of pause after a 429 that does not say how long."""
+FAILURE_HOLDS = 10.0
+"""Seconds, or the shortest interval, for which a reading of the connection that failed counts for all."""
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 """Steps of this share of an interval, one after the other, leave no large gap and no heap anywhere in it."""
 
@@ -31,7 +34,8 @@ class SharedClient:
 
     def __init__(self) -> None:
         self.users = 0
-        self._lock = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
+        self._read_again_at = 0.0
         self._resources = AsyncExitStack()
         self._transport: AsyncTransport | None = None
         self._not_before = 0.0
@@ -51,11 +55,11 @@ class SharedClient:
         """
         Read the connection and open the way to its server, once for all waits.
 
-        :param read_connection: reads the connection without blocking the event loop.
+        :param read_connection: reads the connection, once, without blocking the event loop; all who wait for
+            it meet what it raises.
         """
-        async with self._lock:
-            if self._transport is None:
-                await self._connect(read_connection)
+        if self._transport is None:
+            await self._read_together(partial(self._connect, read_connection))
 
     async def renew(self, *, refused_key: str, read_connection: ReadConnection) -> bool:
         """
@@ -65,24 +69,44 @@ class SharedClient:
         :param read_connection: as for :meth:`open`.
         :returns: whether there is another key now.
         """
-        async with self._lock:
-            if self.settings.key == refused_key:
-                if not await asyncio.to_thread(forget_refused, self.settings, refused_key):
-                    return False
-                await self._connect(read_connection)
-            return self.settings.key != refused_key
+        if self.settings.key == refused_key:
+            await self._read_together(partial(self._reconnect, refused_key, read_connection))
+        return self.settings.key != refused_key
+
+    async def _read_together(self, read: Callable[[], Awaitable[None]]) -> None:
+        """Let all who come while the connection is read, or soon after that failed, share what came of it."""
+        if self._reading is None or (self._reading.done() and clock().now() >= self._read_again_at):
+            self._reading = asyncio.get_running_loop().create_task(self._read(read))
+        # whoever began it may be cancelled; the others still wait for it
+        await asyncio.shield(self._reading)
+
+    async def _read(self, read: Callable[[], Awaitable[None]]) -> None:
+        self._read_again_at = 0.0
+        try:
+            await read()
+        except Exception:
+            self._read_again_at = clock().now() + min(FAILURE_HOLDS, self.board.period)
+            raise
+
+    async def _reconnect(self, refused_key: str, read_connection: ReadConnection) -> None:
+        if await asyncio.to_thread(forget_refused, self.settings, refused_key):
+            await self._connect(read_connection)
 
     async def _connect(self, read_connection: ReadConnection) -> None:
         settings, network = await read_connection()
-        old, self._resources = self._resources, AsyncExitStack()
-        session = await self._resources.enter_async_context(shared_session(network))
+        resources = AsyncExitStack()
+        session = await resources.enter_async_context(shared_session(network))
         self._transport = AsyncTransport(settings, network, session, body_limit=TRIGGER_BODY_LIMIT)
         self.board.settings = settings
+        old, self._resources = self._resources, resources
         await old.aclose()
 
     async def close(self) -> None:
         """Leave the session."""
         self.board.close()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
         await self._resources.aclose()
         self._transport = None
 
@@ -166,15 +190,13 @@ _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedClient]] 
 
 
 @asynccontextmanager
-async def shared_client(
-    conn_id: str, *, interval: float, read_connection: ReadConnection
-) -> AsyncIterator[SharedClient]:
+async def shared_client(conn_id: str, *, interval: float) -> AsyncIterator[SharedClient]:
     """
     Join the client of this event loop and connection; the last wait to leave closes it.
 
     :param conn_id: the connection.
     :param interval: the wait's seconds between polls.
-    :param read_connection: reads the connection without blocking the event loop.
+    :returns: the client, to be opened.
     """
     here = _clients.setdefault(asyncio.get_running_loop(), {})
     client = here.get(conn_id)
@@ -182,7 +204,6 @@ async def shared_client(
         client = here[conn_id] = SharedClient()
     client.join(interval)
     try:
-        await client.open(read_connection)
         yield client
     finally:
         client.leave(interval)

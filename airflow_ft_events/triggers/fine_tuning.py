@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_ft_events.api.settings import Settings
     from airflow_ft_events.api.shared_client import SharedClient
 
+T = TypeVar("T")
 JITTER = 0.1
 """Share of a gap by which it is made shorter or longer, so that waits do not fall into step."""
 EVENTS_EVERY = 60.0
@@ -171,9 +172,8 @@ class FineTuningEventsTrigger(BaseTrigger):
         while True:
             try:
                 check_job_id(self.job_id)
-                async with shared.shared_client(
-                    self.conn_id, interval=self.poll_interval, read_connection=self._read_connection
-                ) as client:
+                async with shared.shared_client(self.conn_id, interval=self.poll_interval) as client:
+                    await self._patiently(partial(client.open, self._read_connection))
                     with counted_wait():
                         return await self._follow(client)
             except FineTuningError as error:
@@ -199,7 +199,8 @@ class FineTuningEventsTrigger(BaseTrigger):
             if look.outcome is not None:
                 return {"kind": "outcome", "outcome": look.outcome.as_dict()}
             if _is_401(look) and not last and not renewed:
-                renewed = await client.renew(refused_key=key, read_connection=self._read_connection)
+                again = partial(client.renew, refused_key=key, read_connection=self._read_connection)
+                renewed = await self._patiently(again)
                 if renewed:
                     self.log.info("Connection %r has a new key; asking again with it.", self.conn_id)
                     continue
@@ -245,12 +246,15 @@ class FineTuningEventsTrigger(BaseTrigger):
         )
 
     async def _read_connection(self) -> tuple[Settings, Network]:
-        """Read the connection; a secrets backend that is away for a while does not end the wait."""
+        hook = FineTuningHook(self.conn_id)
+        return await hook.aget_settings(), await hook.aget_network()
+
+    async def _patiently(self, have_read: Callable[[], Awaitable[T]]) -> T:
+        """Have the connection read; a secrets backend that is away for a while does not end the wait."""
         patience = Patience(interval=self.poll_interval, max_failures=self.max_poll_failures)
         while True:
             try:
-                hook = FineTuningHook(self.conn_id)
-                return await hook.aget_settings(), await hook.aget_network()
+                return await have_read()
             except FineTuningInputError:
                 raise
             except Exception as error:  # noqa: BLE001

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_ft_events.api import job_board
+from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.simulator import Simulator
 from airflow_ft_events.simulator.faults import Answer, ReceivedRequest
 from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
@@ -304,3 +305,110 @@ def test_a_proxy_that_takes_requests_and_answers_none_is_waited_through(
         assert all_succeeded(time.run(ends_of(waits(sim, log_events=log_events))))
         assert min(asked_at(sim)) >= 15 * MINUTE
     assert "no answer in 30 s" in logs.text
+
+
+class TestConnectionThatCannotBeRead:
+    """A secrets backend that is away is asked once for all waits, and each has its own patience."""
+
+    @pytest.fixture
+    def readings(self) -> list[float]:
+        """When the connection was read."""
+        return []
+
+    @pytest.fixture
+    def away(self, readings: list[float], time: DrivenTime, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Let the secrets backend be away for some seconds."""
+        read = FineTuningHook.aget_settings
+
+        def until(back: float, since: float = 0.0) -> None:
+            async def aget_settings(hook: FineTuningHook) -> Any:
+                if hook._settings is None:
+                    readings.append(time.passed)
+                    if since <= time.passed < back:
+                        await asyncio.sleep(1)
+                        raise ConnectionError("the secrets backend is away")
+                return await read(hook)
+
+            monkeypatch.setattr(FineTuningHook, "aget_settings", aget_settings)
+
+        return until
+
+    def test_ends_waits_together_and_the_more_patient_later(
+        self, away: Any, readings: list[float], connect: Any, time: DrivenTime
+    ) -> None:
+        away(10 * DAY)
+        with Simulator(running(SOME), clock=time.now) as sim:
+            connect(sim)
+            ended: list[float] = []
+
+            async def end_of(wait: FineTuningEventsTrigger) -> dict[str, Any]:
+                (end,) = await ends_of([wait])
+                ended.append(time.passed)
+                return end
+
+            async def all_ends() -> list[dict[str, Any]]:
+                patient = waits(sim, max_poll_failures=10)[: SOME // 2]
+                return await asyncio.gather(*map(end_of, waits(sim)[SOME // 2 :] + patient))
+
+            ends = time.run(all_ends())
+        assert all("is unknown" in end["error"]["message"] for end in ends)
+        assert ended[SOME // 2 - 1] - ended[0] <= 10
+        assert 15 * MINUTE <= ended[0] <= 30 * MINUTE
+        assert ended[SOME // 2] > ended[SOME // 2 - 1] + 10 * MINUTE
+        assert ended[-1] - ended[SOME // 2] <= 10
+        assert len(readings) <= 15
+
+    def test_holds_no_wait_beyond_its_deadline(
+        self, away: Any, readings: list[float], connect: Any, time: DrivenTime
+    ) -> None:
+        away(10 * DAY)
+        with Simulator(running(SOME), clock=time.now) as sim:
+            connect(sim)
+            ends = time.run(ends_of(waits(sim, end_time=START + 5 * MINUTE)))
+        assert all("is unknown" in end["error"]["message"] for end in ends)
+        assert time.passed <= 5 * MINUTE + 10
+
+    def test_and_can_again_after_ten_minutes_ends_no_wait(
+        self, away: Any, readings: list[float], connect: Any, time: DrivenTime
+    ) -> None:
+        away(10 * MINUTE)
+        with Simulator(running(SOME, until=3600), clock=time.now) as sim:
+            connect(sim)
+            assert all_succeeded(time.run(ends_of(waits(sim))))
+        assert len(readings) <= 10
+
+    def test_after_its_key_was_rotated_is_waited_for(
+        self, away: Any, readings: list[float], connect: Any, time: DrivenTime
+    ) -> None:
+        away(900, since=300)
+        with Simulator(running(SOME, until=3600), clock=time.now) as sim:
+            connect(sim)
+
+            def rotate() -> None:
+                sim.api_key = "sk-rotated"
+                connect(sim)
+
+            async def with_a_rotation() -> list[dict[str, Any]]:
+                time.at(400, rotate)
+                return await ends_of(waits(sim))
+
+            assert all_succeeded(time.run(with_a_rotation()))
+        # each wait meets the 401 at its own turn
+        assert len(readings) <= 1 + 600 / 10
+
+    def test_is_read_on_where_the_wait_that_began_it_is_cancelled(
+        self, away: Any, readings: list[float], connect: Any, time: DrivenTime
+    ) -> None:
+        away(0)
+        with Simulator(running(2, until=600), clock=time.now) as sim:
+            connect(sim)
+
+            async def one_is_cancelled() -> list[dict[str, Any]]:
+                first, second = (asyncio.ensure_future(ends_of([wait])) for wait in waits(sim))
+                while not readings:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                first.cancel()
+                return await second
+
+            assert all_succeeded(time.run(one_is_cancelled()))
+        assert len(readings) == 1
