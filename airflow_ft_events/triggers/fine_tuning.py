@@ -15,7 +15,8 @@ from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, Fi
 from airflow_ft_events.api.feed import Mark
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Order, iso_utc, one_line
-from airflow_ft_events.hooks.fine_tuning import FineTuningHook, import_off_loop
+from airflow_ft_events.hooks.client import import_off_loop
+from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.inputs import DEFERRAL_KEY, check_job_id
 from airflow_ft_events.patience import Patience
 from airflow_ft_events.triggers.wait_stats import count_poll, counted_wait

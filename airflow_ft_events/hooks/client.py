@@ -1,0 +1,221 @@
+"""ClientHook: a connection becomes settings and a client that sends, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+
+from airflow_ft_events.api import calls
+from airflow_ft_events.api.entra import awith_token, with_token
+from airflow_ft_events.api.errors import FineTuningInputError
+from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, next_try, scrub
+from airflow_ft_events.api.settings import Settings, settings_of
+from airflow_ft_events.clock import clock
+from airflow_ft_events.events import one_line
+from airflow_ft_events.inputs import DEFAULT_CONN_ID
+from airflow_ft_events.provider_info import CONNECTION_TYPE
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_ft_events.api.aio import AsyncTransport
+    from airflow_ft_events.api.network import Network
+    from airflow_ft_events.api.sync import SyncTransport
+
+T = TypeVar("T")
+
+_imported: dict[str, ModuleType] = {}
+
+
+async def import_off_loop(module: str) -> Any:
+    """
+    Import a module that takes too long for an event loop, such as one that needs an HTTP library.
+
+    :param module: its name.
+    """
+    if module not in _imported:
+        # sys.modules would show one that another wait's thread is half-way through
+        _imported[module] = await asyncio.to_thread(importlib.import_module, module)
+    return _imported[module]
+
+
+class ClientHook(BaseHook):
+    """
+    Reach a server through an Airflow connection, and try again what may pass.
+
+    :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http``; default
+        ``fine_tuning_default``.
+    """
+
+    def __init__(self, conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self._settings: Settings | None = None
+        self._network: Network | None = None
+        self._transport: SyncTransport | None = None
+        self._server_ahead = 0.0
+
+    @property
+    def settings(self) -> Settings:
+        """The connection, read and checked on first use. Not for an event loop's thread."""
+        if self._settings is None:
+            try:
+                connection = self.get_connection(self.conn_id)
+            except AirflowNotFoundException:
+                raise self._no_connection() from None
+            self._settings = with_token(self._settings_from(connection, connection.extra_dejson))
+            for secret in self._settings.secrets:
+                mask_secret(secret)
+        return self._settings
+
+    async def aget_settings(self) -> Settings:
+        """
+        Read the connection, on first use, without blocking the event loop.
+
+        :raises FineTuningInputError: where it does not exist or cannot work.
+        """
+        if self._settings is None:
+            from airflow.providers.common.compat.connection import (
+                get_async_connection,
+                get_async_extra_dejson,
+            )
+
+            try:
+                connection = await get_async_connection(self.conn_id)
+            except AirflowNotFoundException:
+                raise self._no_connection() from None
+            settings = self._settings_from(connection, await get_async_extra_dejson(connection))
+            self._settings = await awith_token(settings)
+        return self._settings
+
+    def _settings_from(self, connection: Connection, extra: dict[str, Any]) -> Settings:
+        settings = settings_of(
+            conn_id=self.conn_id,
+            conn_type=connection.conn_type or "",
+            host=connection.host,
+            schema=connection.schema,
+            port=connection.port,
+            password=connection.password,
+            extra=extra,
+        )
+        if settings.unknown and connection.conn_type == CONNECTION_TYPE:
+            self.log.warning(
+                "Connection %r: its extra holds %s, which means nothing here and is ignored.",
+                self.conn_id,
+                ", ".join(one_line(name, limit=40) for name in settings.unknown),
+            )
+        return settings
+
+    def _no_connection(self) -> FineTuningInputError:
+        return FineTuningInputError(
+            f"Connection {self.conn_id!r} is not defined. Create it under Admin > Connections with type "
+            f"'Fine-tuning API', or set AIRFLOW_CONN_{self.conn_id.upper()}.",
+            conn_id=self.conn_id,
+        )
+
+    def _forget_connection(self) -> None:
+        self._settings = self._network = None
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+    # sending
+
+    def _sync_transport(self) -> SyncTransport:
+        if self._transport is None:
+            from airflow_ft_events.api.network import network_of
+            from airflow_ft_events.api.sync import SyncTransport
+
+            settings = self.settings
+            self._network = self._network or network_of(settings)
+            self._transport = SyncTransport(settings, self._network)
+        return self._transport
+
+    async def aget_network(self) -> Network:
+        """Read proxies and CA bundle, on first use, without blocking the event loop."""
+        settings = await self.aget_settings()
+        if self._network is None:
+            module = await import_off_loop("airflow_ft_events.api.network")
+            network: Network = await asyncio.to_thread(module.network_of, settings)
+            self._network = network
+        return self._network
+
+    @asynccontextmanager
+    async def async_transport(self) -> AsyncIterator[AsyncTransport]:
+        """Open the way to the server for a while; all that run in one event loop share its session."""
+        settings, network = await self.aget_settings(), await self.aget_network()
+        aio = await import_off_loop("airflow_ft_events.api.aio")
+        async with aio.shared_session(network) as session:
+            yield aio.AsyncTransport(settings, network, session)
+
+    def _send(self, request: ApiRequest) -> Reply:
+        transport, attempt = self._sync_transport(), 1
+        while True:
+            reply = transport.send(request)
+            self._settings = transport.settings
+            wait = self._next_try(request, reply, attempt)
+            if isinstance(reply, ApiAnswer) and reply.server_time is not None:
+                self._server_ahead = reply.server_time - clock().now()
+            if wait is None:
+                return replace(reply, tries=attempt) if attempt > 1 else reply
+            clock().sleep(wait)
+            attempt += 1
+
+    async def _asend(self, transport: AsyncTransport, request: ApiRequest) -> Reply:
+        attempt = 1
+        while True:
+            reply = await transport.send(request)
+            wait = self._next_try(request, reply, attempt)
+            if wait is None:
+                return replace(reply, tries=attempt) if attempt > 1 else reply
+            await clock().asleep(wait)
+            attempt += 1
+
+    def _next_try(self, request: ApiRequest, reply: Reply, attempt: int) -> float | None:
+        time = clock()
+        assert self._settings is not None
+        most = self._settings.max_retries
+        wait = next_try(reply, attempt=attempt, max_retries=most, luck=time.luck(), now=time.now())
+        if wait is not None:
+            what = getattr(reply, "text", None) or f"status {getattr(reply, 'status', '')}"
+            self.log.warning(
+                "Asking for %s: %s; trying again in %.1f s (%d of %d).",
+                request.what,
+                what,
+                wait,
+                attempt,
+                most,
+            )
+        return wait
+
+    def _run(self, conversation: Generator[ApiRequest, Reply, T]) -> T:
+        return calls.converse(conversation, self._send)
+
+    async def _arun(self, conversation: Generator[ApiRequest, Reply, T]) -> T:
+        async with self.async_transport() as transport:
+            return await calls.aconverse(conversation, partial(self._asend, transport))
+
+    def server_now(self) -> float:
+        """:returns: the server's clock (its last Date header, else ours), seconds since 1970."""
+        return clock().now() + self._server_ahead
+
+    def _scrubbed(self, error: Exception) -> str:
+        return scrub(error, self._settings) if self._settings else one_line(type(error).__name__)
+
+    def masked(self, text: str) -> str:
+        """
+        Mask the connection's secrets in a text that quotes the server.
+
+        :param text: may have several lines.
+        """
+        for secret in self._settings.secrets if self._settings else ():
+            text = text.replace(secret, "***")
+        return text
