@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -11,9 +11,19 @@ from airflow_ft_events.simulator import Simulator
 from tests.system.live import Component, Database, Lever, LiveAirflow, MissingError, all_ended, postgresql
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failed test what Airflow's components printed last."""
+    report = yield
+    live = getattr(item, "funcargs", {}).get("airflow")
+    if report.failed and isinstance(live, LiveAirflow):
+        report.sections.append(("What the components of Airflow printed", live.tails()))
+    return report
+
+
 @pytest.fixture(scope="session")
 def started() -> Iterator[list[Component]]:
-    """Everything that this session started; it is ended here, and nothing may be left."""
+    """Everything that this session started; it is ended here."""
     with all_ended() as components:
         yield components
 
@@ -47,8 +57,7 @@ def airflow_stack(
 def airflow(airflow_stack: LiveAirflow) -> Iterator[LiveAirflow]:
     """A live Airflow on PostgreSQL without a triggerer; those that the test starts end with it."""
     yield airflow_stack
-    airflow_stack.end_triggerers()
-    airflow_stack.revive()
+    airflow_stack.restore()
 
 
 @pytest.fixture

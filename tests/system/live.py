@@ -10,16 +10,18 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import psutil
 import psycopg2
@@ -76,14 +78,26 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def processes_of(session: int) -> list[psutil.Process]:
-    """Every process of a session, whichever group it moved to."""
-    found = []
+def processes_of(session: int) -> set[psutil.Process]:
+    """Every process of a session, and what these started in sessions of their own, as PostgreSQL does."""
+    found: set[psutil.Process] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(OSError, psutil.Error):
-            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+            if os.getsid(process.pid) == session:
+                found |= {process, *process.children(recursive=True)}
+    return {process for process in found if lives(process)}
+
+
+def lives(process: psutil.Process) -> bool:
+    """
+    Tell whether a process runs; a zombie does not.
+
+    :param process: it.
+    """
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @dataclass
@@ -96,11 +110,10 @@ class Component:
     log: Path
     options: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
-    starts: int = 0
 
     def start(self) -> None:
-        """Start it, or start it again."""
-        self.starts += 1
+        """Start it, or start it again, when its first process has ended."""
+        self.end()  # what its first process left behind
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -129,7 +142,7 @@ class Component:
         """Let it go on."""
         self._signal(signal.SIGCONT)
 
-    def terminate(self, number: int = signal.SIGTERM, *, within: float = 30.0) -> None:
+    def terminate(self, number: int = signal.SIGTERM, *, within: float = 90.0) -> None:
         """
         Ask its first process to end, as a service manager does, and wait for it.
 
@@ -145,23 +158,25 @@ class Component:
             raise AssertionError(text) from None
 
     def end(self) -> None:
-        """End all of it, whatever state it is in."""
+        """End all of it, whatever state it is in; nothing may be left."""
         if self.process is None:
             return
         self.thaw()
-        for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+        left = processes_of(self.process.pid)
+        for number, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 20.0)):
             until = time.monotonic() + patience
-            self._signal(number)
-            while processes_of(self.process.pid) and time.monotonic() < until:
+            _send(number, left)
+            while left and time.monotonic() < until:
                 self.process.poll()
                 time.sleep(0.1)
+                # noted once, never lost: who loses its parent is in no list of children any more
+                left = {process for process in left | processes_of(self.process.pid) if lives(process)}
+        assert not left, f"{self.name} cannot be ended: {left}"
         self.process.wait(timeout=10)
 
     def _signal(self, number: int) -> None:
         assert self.process is not None
-        for process in processes_of(self.process.pid):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(number)
+        _send(number, processes_of(self.process.pid))
         if number == signal.SIGKILL:
             self.process.wait(timeout=10)
 
@@ -170,20 +185,37 @@ class Component:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
+def _send(number: int, processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
 @contextlib.contextmanager
 def all_ended() -> Iterator[list[Component]]:
-    """A list for everything that is started; it is ended, last started first, and nothing may be left."""
+    """A list for everything that is started; all of it is ended, last started first."""
     components: list[Component] = []
     # who is told to end, by a CI for instance, ends what it started as well
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _TOLD_TO_END}
     try:
         yield components
     finally:
+        # a second Ctrl-C must not leave half of it running
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        faults = []
         for component in reversed(components):
-            component.end()
-        signal.signal(signal.SIGTERM, before)
-    left = [f"{c.name}: {p}" for c in components if c.process for p in processes_of(c.process.pid)]
-    assert not left, f"still running: {left}"
+            try:
+                component.end()
+            except (AssertionError, subprocess.TimeoutExpired) as fault:
+                faults.append(str(fault))
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert not faults, faults
+
+
+_TOLD_TO_END = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""SIGINT as well: a shell starts its background jobs with Ctrl-C ignored."""
 
 
 # PostgreSQL
@@ -214,6 +246,14 @@ def _unprivileged() -> dict[str, Any]:
     raise MissingError(
         "PostgreSQL does not run as root, and there is neither a user postgres nor nobody here"
     )
+
+
+def _folder_for_all() -> Path:
+    """A folder for temporary files that everybody may enter, as another user than root must here."""
+    usual = Path(tempfile.gettempdir()).resolve()
+    if all(folder.stat().st_mode & stat.S_IXOTH for folder in (usual, *usual.parents)):
+        return usual
+    return Path("/tmp")
 
 
 @dataclass
@@ -251,10 +291,18 @@ class Database:
         finally:
             connection.close()
 
+    def drivers(self) -> set[str]:
+        """The drivers through which Airflow's processes are connected now."""
+        query = (
+            "select distinct application_name from pg_stat_activity "
+            "where backend_type = 'client backend' and pid <> pg_backend_pid()"
+        )
+        return {name or "asyncpg" for (name,) in self.ask(query)}
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         self.server.start()
-        wait_for("PostgreSQL answers", self._answers, within=60)
+        wait_for("PostgreSQL answers", self._answers, within=STARTS_WITHIN)
 
     def _answers(self) -> bool:
         if not self.server.runs:
@@ -281,7 +329,9 @@ def postgresql(started: list[Component]) -> Iterator[Database]:
             "PostgreSQL's server programs are not here (on Debian: apt-get install postgresql)"
         )
     as_user = _unprivileged()
-    with tempfile.TemporaryDirectory(prefix="ft-events-pg-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="ft-events-pg-", dir=_folder_for_all(), ignore_cleanup_errors=True
+    ) as name:
         folder = Path(name)
         if as_user:
             os.chown(folder, as_user["user"], as_user["group"])
@@ -339,21 +389,21 @@ class Api:
         :returns: what came, read from JSON.
         """
         if self._token is None:
-            self._token = self._send("GET", "/auth/token")["access_token"]
-        return self._send(method, f"/api/v2{path}", body)
+            self._token = json.loads(self._send("GET", "/auth/token"))["access_token"]
+        text = self._send(method, f"/api/v2{path}", body)
+        return json.loads(text) if text else None
 
-    def _send(self, method: str, path: str, body: object = None) -> Any:
+    def _send(self, method: str, path: str, body: object = None, *, timeout: float = 30) -> str:
         headers = {"Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)
         try:
-            with self._opener.open(request, timeout=30) as answer:
-                text = answer.read()
+            with self._opener.open(request, timeout=timeout) as answer:
+                return str(answer.read(), "utf-8")
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{method} {path}: {error.code} {error.read()[:500]!r}") from None
-        return json.loads(text) if text else None
 
     @property
     def answers(self) -> bool:
@@ -412,6 +462,28 @@ class Api:
             found += page["task_instances"]
             if not page["task_instances"] or len(found) >= page["total_entries"]:
                 return {(task["task_id"], task["map_index"]): task for task in found}
+
+    def end_of_run(self, dag_id: str, run_id: str) -> str:
+        """
+        Wait for the end of a run; Airflow asks its database for that through its asynchronous driver.
+
+        :param dag_id: the Dag.
+        :param run_id: the run.
+        :returns: its last state.
+        """
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id)}/wait?interval=1"
+        lines = self._send("GET", path, timeout=STARTS_WITHIN).splitlines()
+        return str(json.loads(lines[-1])["state"])
+
+    def forget_unfinished(self, dag_id: str) -> None:
+        """
+        Delete the runs of a Dag that have not ended.
+
+        :param dag_id: the Dag.
+        """
+        runs = self.call("GET", f"/dags/{dag_id}/dagRuns?state=running&state=queued&limit=100")["dag_runs"]
+        for run in runs:
+            self.call("DELETE", f"/dags/{dag_id}/dagRuns/{quote(run['dag_run_id'])}")
 
     def states(self, dag_id: str, run_id: str) -> dict[tuple[str, int], str | None]:
         """
@@ -486,6 +558,7 @@ def airflow_environment(home: Path, dags: Path, port: int, database_url: str) ->
         **{f"AIRFLOW__{name}": value for name, value in settings.items()},
         "AIRFLOW_HOME": str(home),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PGAPPNAME": "psycopg2",  # what it calls itself to PostgreSQL; asyncpg does not read this
         "PYTHONUNBUFFERED": "1",
         "no_proxy": "127.0.0.1,localhost",
     }
@@ -514,6 +587,7 @@ class LiveAirflow:
         self._started = started
         self.components: list[Component] = []
         self.triggerers: list[Component] = []
+        self._ids: dict[str, int] = {}
 
     def _component(self, name: str, *command: str) -> Component:
         made = Component(
@@ -550,20 +624,34 @@ class LiveAirflow:
 
     def start_triggerer(self) -> Component:
         """Start one more triggerer and wait until Airflow knows it."""
-        known = self._triggerers_ever()
-        made = self._component(f"triggerer-{known + 1}", "triggerer", "--skip-serve-logs")
+        known = self._newest_triggerer()
+        made = self._component(f"triggerer-after-{known}", "triggerer", "--skip-serve-logs")
         self.triggerers.append(made)
-        wait_for("one more triggerer is known", lambda: self._triggerers_ever() > known, within=STARTS_WITHIN)
+        wait_for(
+            "one more triggerer is known",
+            lambda: self._newest_triggerer() > known,
+            within=STARTS_WITHIN,
+            also=self._all_run,
+        )
+        self._ids[made.name] = self._newest_triggerer()
         return made
 
-    def _triggerers_ever(self) -> int:
-        query = "select count(*) from job where job_type = 'TriggererJob'"
+    def _newest_triggerer(self) -> int:
+        query = "select coalesce(max(id), 0) from job where job_type = 'TriggererJob'"
         return int(self.database.ask(query)[0][0])
 
-    def triggers_of_each(self) -> list[int]:
-        """How many waits each triggerer holds."""
-        query = "select count(*) from trigger where triggerer_id is not null group by triggerer_id"
-        return sorted(row[0] for row in self.database.ask(query))
+    def waits_of(self, triggerer: Component) -> int:
+        """
+        Count the waits that a triggerer holds.
+
+        :param triggerer: it; one that was never started again.
+        """
+        query = "select count(*) from trigger where triggerer_id = %s"
+        return int(self.database.ask(query, self._ids[triggerer.name])[0][0])
+
+    def waits_held(self) -> int:
+        """Count the waits that any triggerer holds."""
+        return int(self.database.ask("select count(*) from trigger where triggerer_id is not null")[0][0])
 
     def revive(self) -> None:
         """Start again what ended, as the service manager of a deployment does."""
@@ -592,6 +680,15 @@ class LiveAirflow:
         self.end_triggerers()
         for component in reversed(self.components):
             component.end()
+
+    def restore(self) -> None:
+        """Undo what a test did: no triggerer, no unfinished run, and everything else runs."""
+        self.end_triggerers()
+        if not self.database.server.runs:
+            self.database.start()
+        wait_for("the API server answers", lambda: self.api.answers, within=STARTS_WITHIN, also=self.revive)
+        for dag in self.dags.glob("*.py"):
+            self.api.forget_unfinished(dag.stem)
 
     def tails(self) -> str:
         """The ends of what the components printed, for a failed test."""

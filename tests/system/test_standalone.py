@@ -10,17 +10,9 @@ from pathlib import Path
 import pytest
 
 from airflow_ft_events.simulator import Simulator
-from tests.system.live import (
-    STARTS_WITHIN,
-    Api,
-    Component,
-    airflow_environment,
-    free_port,
-    processes_of,
-    wait_for,
-)
+from tests.system.live import STARTS_WITHIN, Api, Component, airflow_environment, free_port, wait_for
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 DAG = "example_ft_gate_deployment"
 SENSOR, DEPLOY = ("wait_for_job", -1), ("deploy", -1)
@@ -56,8 +48,6 @@ def api(
     wait_for("the Dag is known", lambda: found.knows(DAG), within=STARTS_WITHIN, also=fail_where_it_ended)
     yield found
     standalone.end()
-    assert standalone.process is not None
-    assert processes_of(standalone.process.pid) == []
 
 
 def deferred_run(api: Api, job_id: str) -> str:

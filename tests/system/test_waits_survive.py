@@ -12,13 +12,17 @@ import pytest
 from airflow_ft_events.simulator import Simulator
 from tests.system.live import Lever, LiveAirflow, wait_for
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(2400)]
 
 OUTCOMES = ("succeeded", "failed", "cancelled")
 FAR = 10_000.0
 """Simulated seconds until the first job ends: longer than the longest test takes to defer every wait."""
-LATER = 1_000.0
-"""Simulated seconds after the first jobs in which the others end, where a test asks for that."""
+LATER = 10_000.0
+"""Simulated seconds from the end of the first jobs to that of the others."""
+WAITS = 200
+EARLY = 20
+PATIENCE = 900.0
+"""Seconds for all the waits to be deferred, or to end, on a machine with much else to do."""
 DAG = "many_waits"
 VERDICT = re.compile(r"Job (ftjob-\S+) (succeeded|failed|was cancelled) \(decided by its status")
 
@@ -31,9 +35,8 @@ class Sweep:
     :param sim: the server of the jobs.
     :param lever: its clock.
     :param conn_id: the connection to it.
-    :param count: how many jobs.
-    :param ends_over: seconds from the first to the last job's end.
-    :param early: how many jobs end first, the others later; default all in one go.
+    :param ends_over: seconds over which the jobs end.
+    :param early: how many jobs end first, the others only when the test says so; default none.
     """
 
     def __init__(
@@ -43,15 +46,15 @@ class Sweep:
         lever: Lever,
         conn_id: str,
         *,
-        count: int,
         ends_over: float,
-        early: int | None = None,
+        early: int = 0,
     ) -> None:
         self.airflow, self.sim, self.lever = airflow, sim, lever
-        self.outcomes = {f"ftjob-sweep-{n:03}": OUTCOMES[n % len(OUTCOMES)] for n in range(count)}
+        self.outcomes = {f"ftjob-sweep-{n:03}": OUTCOMES[n % len(OUTCOMES)] for n in range(WAITS)}
+        self.early = early
         self.began = time.monotonic()
         for n, (job_id, outcome) in enumerate(self.outcomes.items()):
-            span = FAR + n * ends_over / count + (LATER if early is not None and n >= early else 0.0)
+            span = FAR + n * ends_over / WAITS + (LATER if early and n >= early else 0.0)
             sim.add_job(job_id=job_id, outcome=outcome, duration=span, steps=20)
         self.run_id = airflow.api.trigger(DAG, {"job_ids": list(self.outcomes), "conn_id": conn_id})
 
@@ -69,22 +72,34 @@ class Sweep:
         states = self.states()
         return states["success"] + states["failed"]
 
-    def wait_until_deferred(self, *, within: float = 400) -> None:
+    def wait_until_deferred(self) -> None:
         """Wait until every wait is with a triggerer."""
-        count = len(self.outcomes)
-        wait_for("every wait is deferred", lambda: self.states()["deferred"] == count, within=within)
+        wait_for("every wait is deferred", lambda: self.states() == {"deferred": WAITS}, within=PATIENCE)
         wait_for(
-            "every wait is with a triggerer", lambda: sum(self.airflow.triggers_of_each()) == count, within=60
+            "every wait is with a triggerer", lambda: self.airflow.waits_held() == WAITS, within=PATIENCE
         )
 
     def begin_to_end(self) -> None:
         """Let so much time pass that the first jobs end now, and the others one after the other."""
         self.lever.pass_by(FAR - (time.monotonic() - self.began))
+        self.first_end = time.monotonic()
 
-    def wait_until_ended(self, *, within: float = 400) -> None:
+    def go_on_ending(self) -> None:
+        """Let so much time pass that the other jobs end from now on, one after the other."""
+        self.lever.pass_by(LATER - (time.monotonic() - self.first_end))
+
+    def wait_until_the_early_have_ended(self) -> None:
+        """Wait until the tasks of the early jobs have ended, and all the others wait."""
+        early = list(self.outcomes.values())[: self.early]
+        good = early.count("succeeded")
+        wanted = {"success": good, "failed": self.early - good, "deferred": WAITS - self.early}
+        wait_for("the tasks of the early jobs have ended", lambda: self.states() == wanted, within=PATIENCE)
+
+    def wait_until_ended(self) -> None:
         """Wait until every task has ended."""
-        count = len(self.outcomes)
-        wait_for("every task has ended", lambda: self.ended == count, within=within, also=self.airflow.revive)
+        wait_for(
+            "every task has ended", lambda: self.ended == WAITS, within=PATIENCE, also=self.airflow.revive
+        )
 
     def check(self) -> None:
         """Every task has its job's right outcome, once, and nobody touched a job."""
@@ -101,6 +116,8 @@ class Sweep:
             else:
                 assert n not in results
         assert self.sim.count(route="cancel") == 0
+        assert self.airflow.api.end_of_run(DAG, self.run_id) == "failed"
+        assert self.airflow.database.drivers() == {"psycopg2", "asyncpg"}
         assert self.airflow.database.ask("select count(*) from trigger") == [(0,)]
 
     def _results(self) -> dict[int, dict[str, object]]:
@@ -115,50 +132,55 @@ class Sweep:
 def test_when_one_of_two_triggerers_is_killed_each_of_200_waits_still_ends_once_with_its_jobs_outcome(
     airflow: LiveAirflow, sim: Simulator, lever: Lever, conn_id: str
 ) -> None:
-    doomed, survivor = airflow.start_triggerer(), airflow.start_triggerer()
-    sweep = Sweep(airflow, sim, lever, conn_id, count=200, ends_over=60)
+    pair = [airflow.start_triggerer(), airflow.start_triggerer()]
+    sweep = Sweep(airflow, sim, lever, conn_id, ends_over=60, early=EARLY)
     sweep.wait_until_deferred()
-    assert len(airflow.triggers_of_each()) == 2
     sweep.begin_to_end()
-    wait_for("some tasks have ended", lambda: sweep.ended >= 20, within=120)
-    waiting = sweep.states()["deferred"]
-    assert waiting >= 50
+    sweep.wait_until_the_early_have_ended()
+    doomed = max(pair, key=airflow.waits_of)
+    held = airflow.waits_of(doomed)
+    sweep.go_on_ending()
+    wait_for(
+        "waits of this triggerer are ending now",
+        lambda: airflow.waits_of(doomed) < held,
+        within=PATIENCE,
+        every=0.1,
+    )
     airflow.lose(doomed)
-    assert survivor.runs
+    assert airflow.waits_of(doomed) > 0
     sweep.wait_until_ended()
     sweep.check()
 
 
-def test_waits_survive_a_restart_of_the_database(
+def test_each_of_200_waits_survives_a_restart_of_the_database_in_which_jobs_end(
     airflow: LiveAirflow, sim: Simulator, lever: Lever, conn_id: str
 ) -> None:
     airflow.start_triggerer()
     airflow.start_triggerer()
-    sweep = Sweep(airflow, sim, lever, conn_id, count=50, ends_over=30, early=10)
+    sweep = Sweep(airflow, sim, lever, conn_id, ends_over=15, early=EARLY)
     sweep.wait_until_deferred()
     sweep.begin_to_end()
     # no task is on a worker when the database goes: Airflow may try such a one again
-    halfway = {"success": 4, "failed": 6, "deferred": 40}
-    wait_for("ten tasks have ended", lambda: sweep.states() == halfway, within=120)
+    sweep.wait_until_the_early_have_ended()
     airflow.database.stop()
-    lever.pass_by(LATER)
+    sweep.go_on_ending()
     time.sleep(20)
     airflow.database.start()
     sweep.wait_until_ended()
     sweep.check()
 
 
-def test_waits_survive_a_minute_without_the_server_in_which_jobs_end(
+def test_each_of_200_waits_survives_a_minute_without_the_server_in_which_jobs_end(
     airflow: LiveAirflow, sim: Simulator, lever: Lever, conn_id: str
 ) -> None:
     airflow.start_triggerer()
     airflow.start_triggerer()
-    sweep = Sweep(airflow, sim, lever, conn_id, count=50, ends_over=30)
+    sweep = Sweep(airflow, sim, lever, conn_id, ends_over=30)
     sweep.wait_until_deferred()
     sim.stop()
     sweep.begin_to_end()
     time.sleep(60)
-    assert sweep.states()["deferred"] == 50
+    assert sweep.states() == {"deferred": WAITS}
     sim.start()
     sweep.wait_until_ended()
     sweep.check()
