@@ -46,7 +46,7 @@ test-airflow2: venv2 ## run the tests on Airflow 2.11
 
 test-system: venv ## run the tests that need a live Airflow and PostgreSQL (about 12 minutes)
 	@echo "Running the system tests on Airflow $(LATEST)"
-	@$(VENV)/bin/python -m pytest -m system $(ARGS)
+	@$(VENV)/bin/python -m pytest tests/system $(ARGS)
 
 lint: venv ## check style, format and types
 	@echo "ruff check" && $(VENV)/bin/python -m ruff check .
