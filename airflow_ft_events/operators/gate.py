@@ -181,7 +181,19 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         if outcome is None:
             raise self._too_early(f"has not ended: its status is {one_line(job.get('status'), limit=60)!r}")
         in_openai_words = vendor.job_in_openai_words(job)
-        return JobOutcome.of_job(in_openai_words, job_id=self.job_id, vendor=vendor.name, outcome=outcome)
+        found = JobOutcome.of_job(in_openai_words, job_id=self.job_id, vendor=vendor.name, outcome=outcome)
+        return found if found.succeeded or found.cancelled or found.error else self._with_reason(found, hook)
+
+    def _with_reason(self, outcome: JobOutcome, hook: FineTuningHook) -> JobOutcome:
+        """Take the reason of a failure from the log, where the job does not name it."""
+        from airflow_ft_events.evidence import with_reason
+
+        try:
+            events = hook.newest_events(self.job_id)
+        except FineTuningError as error:
+            self.log.warning("The job failed, and its last events could not be read: %s", error)
+            return outcome
+        return with_reason(outcome, events, vendor=hook.settings.vendor)
 
     def _outcome_of_events(self, log: Sequence[Event], hook: FineTuningHook) -> JobOutcome:
         """Go by the log as the sensor does, where the server shows no job."""

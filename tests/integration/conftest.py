@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import pytest
 from airflow.models.trigger import Trigger
@@ -25,7 +26,7 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseSensorOper
 
 from airflow_ft_events.clock import Clock, driven_by
 from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
-from airflow_ft_events.simulator import Simulator
+from airflow_ft_events.simulator import DIALECTS, Simulator
 
 try:
     from airflow.providers.common.compat.sdk import AirflowRescheduleException
@@ -91,26 +92,166 @@ def airflow_clock(clock: DrivenClock, monkeypatch: pytest.MonkeyPatch) -> Driven
     return clock
 
 
+# server families
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Where a server family differs from the others, as far as tests have to know.
+
+    :param name: the dialect.
+    :param success: the event that announces a success.
+    :param said: what stands for OpenAI's states in its jobs.
+    :param cancelling: the status that a cancelled job has at once.
+    :param names_end: whether a job tells when it ended, and why it failed.
+    :param cancellation: the event that announces a cancellation; none where no event does.
+    :param codes: what a refusal has for a code: one of its ``own``, the ``status`` as text, or ``none``.
+    :param key_header: the header that carries the key.
+    :param key_prefix: what stands before the key in that header.
+    """
+
+    name: str
+    success: Mapping[str, str]
+    said: Mapping[str, str] = field(default_factory=dict)
+    cancelling: str = "cancelled"
+    names_end: bool = True
+    cancellation: Mapping[str, str] | None = None
+    codes: Literal["own", "status", "none"] = "own"
+    key_header: str = "authorization"
+    key_prefix: str = "Bearer "
+
+    def word(self, status: str) -> str:
+        """What its jobs say for one of OpenAI's states."""
+        return self.said.get(status, status)
+
+    def announces(self, outcome: str) -> bool:
+        """Whether an event says that a job has ended so."""
+        return outcome != "cancelled" or self.cancellation is not None
+
+    @property
+    def vendor(self) -> str:
+        """What a connection to it names."""
+        return DIALECTS[self.name].vendor
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether its events have ids."""
+        return self.pages
+
+    @property
+    def pages(self) -> bool:
+        """Whether its lists come in pages."""
+        return DIALECTS[self.name].pages
+
+    @property
+    def oldest_first(self) -> bool:
+        """Whether its logs begin with the oldest event."""
+        return DIALECTS[self.name].order == "oldest"
+
+    @property
+    def base_path(self) -> str:
+        """The path of its API's root."""
+        return DIALECTS[self.name].base_path
+
+    @property
+    def jobs_path(self) -> str:
+        """The path of its job list, below the root."""
+        return DIALECTS[self.name].jobs_path
+
+    @property
+    def extra(self) -> dict[str, str]:
+        """The extra of a connection to it, as the simulator tells it."""
+        return {} if self.vendor == "openai" else DIALECTS[self.name].extra
+
+    def refusal(self, status: int, message: str, *, code: str) -> tuple[Any, str | None]:
+        """The body of a refusal, and the code that can be read off it."""
+        body = DIALECTS[self.name].problem(status, message, code=code).body
+        return body, {"own": code, "status": str(status), "none": None}[self.codes]
+
+    def key_sent(self, key: str) -> str:
+        """The value of the header that carries a key."""
+        return f"{self.key_prefix}{key}"
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family(
+            name="openai",
+            success={"message": "The job has successfully completed"},
+            cancellation={"message": "The job was stopped due to a cancellation request", "level": "warn"},
+        ),
+        Family(
+            name="azure",
+            success={"message": "Job succeeded."},
+            cancellation={"message": "Job canceled."},
+            said={"cancelled": "canceled"},
+            cancelling="canceled",
+            codes="status",
+            key_header="api-key",
+            key_prefix="",
+        ),
+        Family(
+            name="azure-v1",
+            success={"message": "Job succeeded."},
+            cancellation={"message": "Job canceled."},
+            codes="status",
+            key_header="api-key",
+            key_prefix="",
+        ),
+        Family(
+            name="nebius",
+            success={"message": "Training completed successfully"},
+            codes="none",
+        ),
+        Family(
+            name="together",
+            success={"message": "Job finished at Wed Apr  9 20:06:33 UTC 2025", "type": "JOB_COMPLETE"},
+            cancellation={"message": "Job stopped by user", "type": "JOB_STOPPED"},
+            said={"succeeded": "completed", "failed": "error"},
+            cancelling="cancel_requested",
+            names_end=False,
+        ),
+    )
+}
+
+
+@pytest.fixture(params=list(DIALECTS))
+def vendor(request: pytest.FixtureRequest) -> str:
+    """Each server family; a test of what only some can do names them with ``parametrize("vendor", …)``."""
+    return str(request.param)
+
+
 @pytest.fixture
-def simulated(clock: DrivenClock) -> Iterator[Callable[..., Simulator]]:
-    """Start simulators that go by the driven clock."""
+def family(vendor: str) -> Family:
+    """What the test must know of its server family."""
+    return FAMILIES[vendor]
+
+
+@pytest.fixture
+def simulated(clock: DrivenClock, vendor: str) -> Iterator[Callable[..., Simulator]]:
+    """Start simulators of this test's family that go by the driven clock."""
     with ExitStack() as stack:
-        yield lambda *jobs, **options: stack.enter_context(Simulator(*jobs, clock=clock.now, **options))
+        yield lambda *jobs, **options: stack.enter_context(
+            Simulator(*jobs, clock=clock.now, **{"vendor": vendor, **options})
+        )
 
 
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Define an Airflow connection: to a simulator, or to a host with a key."""
+    """Define an Airflow connection: to a server, as its family wants it, or to a host with a key."""
 
     def define(
-        to: Simulator | str,
+        to: Simulator | OddServer | str,
         *,
         conn_id: str = "fine_tuning_default",
         key: str | None = None,
         conn_type: str = "fine_tuning",
         **extra: Any,
     ) -> None:
-        host = to if isinstance(to, str) else to.base_url
+        host = to.url if isinstance(to, OddServer) else to if isinstance(to, str) else to.base_url
+        if not isinstance(to, str):
+            extra = {**to.connection_extra, **extra}
         key = key or ("sk-simulator" if isinstance(to, str) else to.api_key)
         made = {"conn_type": conn_type, "host": host, "password": key, "extra": extra}
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(made))
@@ -368,15 +509,24 @@ def read_request(reader: Any, *, connection: int, nth: int) -> RawRequest | None
 class OddServer:
     """A server whose every answer a test writes by hand, in bytes; None closes the connection."""
 
-    def __init__(self, answer: Callable[[RawRequest], bytes | None], tls: ssl.SSLContext | None = None):
+    api_key = "sk-simulator"
+
+    def __init__(
+        self,
+        answer: Callable[[RawRequest], bytes | None],
+        tls: ssl.SSLContext | None = None,
+        base_path: str = "/v1",
+        connection_extra: Mapping[str, str] | None = None,
+    ) -> None:
         self.requests: list[RawRequest] = []
-        self._answer = answer
+        self.connection_extra = connection_extra or {}
+        self._answer, self._base_path = answer, base_path
         self.listener = Listener(self._talk, tls=tls)
 
     @property
     def url(self) -> str:
         """The base URL."""
-        return f"{'https' if self.listener.tls else 'http'}://127.0.0.1:{self.listener.port}/v1"
+        return f"{'https' if self.listener.tls else 'http'}://127.0.0.1:{self.listener.port}{self._base_path}"
 
     def _talk(self, served: socket.socket, connection: int) -> None:
         nth, reader = 0, served.makefile("rb")
@@ -393,12 +543,13 @@ class OddServer:
 
 
 @pytest.fixture
-def odd_server() -> Iterator[Callable[..., OddServer]]:
-    """Start servers with answers written by hand."""
+def odd_server(family: Family) -> Iterator[Callable[..., OddServer]]:
+    """Start servers with answers written by hand, on the paths of this test's family."""
     with ExitStack() as stack:
 
         def start(answer: Callable[[RawRequest], bytes | None], **options: Any) -> OddServer:
-            server = OddServer(answer, **options)
+            where = {"base_path": family.base_path, "connection_extra": family.extra}
+            server = OddServer(answer, **{**where, **options})
             stack.enter_context(server.listener)
             return server
 
@@ -562,7 +713,7 @@ def tls_front(private_ca: PrivateCa) -> Iterator[Callable[[str], str]]:
                     pump(served, onward)
 
             listener = stack.enter_context(Listener(talk, tls=private_ca.server))
-            return f"https://127.0.0.1:{listener.port}/v1"
+            return f"https://127.0.0.1:{listener.port}{urlsplit(url).path}"
 
         yield start
 

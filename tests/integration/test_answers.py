@@ -61,12 +61,14 @@ def test_numbers_that_are_none_become_null_at_any_depth() -> None:
     assert json_safe(given) == {"a": None, "b": [1.5, None, {"c": None}], "d": "NaN", "e": 7}
 
 
-def test_a_session_knows_the_root_and_never_waits_for_ever(simulated: Any, connect: Any, mocker: Any) -> None:
+def test_a_session_knows_the_root_and_never_waits_for_ever(
+    family: Any, simulated: Any, connect: Any, mocker: Any
+) -> None:
     sim = simulated()
     connect(sim, timeout=7)
     session = FineTuningHook().get_conn()
     send = mocker.spy(session, "send")
-    assert session.get(f"/fine_tuning/jobs/{sim.job_id}").json()["id"] == sim.job_id
+    assert session.get(f"{family.jobs_path}/{sim.job_id}").json()["id"] == sim.job_id
     assert send.call_args.kwargs["timeout"] == (10, 7)
 
 
@@ -84,11 +86,11 @@ def test_a_key_that_changes_at_every_reading_and_is_always_refused_ends_the_wait
 
     def refuse(request: Any) -> Any:
         asked.append(request)
-        connect(server.url, key=f"sk-{len(asked)}-of-many-keys")
+        connect(server, key=f"sk-{len(asked)}-of-many-keys")
         return answer_bytes({"error": {"message": "No."}}, status="401 Unauthorized")
 
     server = odd_server(refuse)
-    connect(server.url)
+    connect(server)
     trigger = FineTuningEventsTrigger(job_id="ftjob-1", poll_interval=60, end_time=clock.now() + 7200)
     payload = asyncio.run(payload_of(trigger))
     assert (payload["kind"], payload["error"]["status"]) == ("error", 401)

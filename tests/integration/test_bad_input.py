@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -258,33 +258,38 @@ def test_bad_answers_for_a_while_are_waited_through(
     assert follow(mode, sim.job_id)["outcome"] == "succeeded"
 
 
-NULL_IDS = [
-    {"id": None, "created_at": 3, "level": "info", "message": "The job has successfully completed"},
-    {"id": None, "created_at": 2, "level": "info", "message": "Same"},
-    {"id": None, "created_at": 2, "level": "info", "message": "Same"},
-    {"created_at": 1, "message": "Begun"},
-]
+def with_null_ids(end: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A log, newest first, whose ids are null, with the event that announces the end."""
+    return [
+        {"id": None, "created_at": 3, "level": "info", **end},
+        {"id": None, "created_at": 2, "level": "info", "message": "Same"},
+        {"id": None, "created_at": 2, "level": "info", "message": "Same"},
+        {"created_at": 1, "message": "Begun"},
+    ]
 
 
 def test_events_whose_ids_are_null_are_all_listed(
-    odd_server: Any, answer_bytes: Any, connect: Any, call: Any
+    family: Any, odd_server: Any, answer_bytes: Any, connect: Any, call: Any
 ) -> None:
-    connect(odd_server(lambda asked: answer_bytes({"data": NULL_IDS, "has_more": False})).url)
-    assert call(FineTuningHook(), "list_events", "ftjob-1") == NULL_IDS[::-1]
+    log = with_null_ids(family.success)
+    connect(odd_server(lambda asked: answer_bytes({"data": log, "has_more": False})))
+    assert call(FineTuningHook(), "list_events", "ftjob-1") == log[::-1]
 
 
 def test_events_whose_ids_are_null_can_decide(
-    odd_server: Any, answer_bytes: Any, connect: Any, follow: Any, mode: str
+    family: Any, odd_server: Any, answer_bytes: Any, connect: Any, follow: Any, mode: str
 ) -> None:
+    log = with_null_ids(family.success)
+
     def answer(asked: Any) -> bytes:
         if "/events" in asked.target:
-            return answer_bytes({"data": NULL_IDS, "has_more": False})
+            return answer_bytes({"data": log, "has_more": False})
         return answer_bytes({"error": {"message": "no such route"}}, status="404 Not Found")
 
-    connect(odd_server(answer).url)
+    connect(odd_server(answer))
     result = follow(mode, "ftjob-1")
     assert (result["outcome"], result["decided_by"]) == ("succeeded", "event")
-    assert result["last_event"] == NULL_IDS[0]
+    assert result["last_event"] == log[0]
 
 
 @pytest.mark.parametrize(
@@ -302,6 +307,7 @@ def test_events_whose_ids_are_null_can_decide(
 )
 def test_an_odd_event_is_kept_as_it_came_and_breaks_no_wait(
     event: dict[str, Any],
+    family: Any,
     odd_server: Any,
     answer_bytes: Any,
     connect: Any,
@@ -312,10 +318,10 @@ def test_an_odd_event_is_kept_as_it_came_and_breaks_no_wait(
     def answer(asked: Any) -> bytes:
         if "/events" in asked.target:
             return answer_bytes({"data": [event], "has_more": False})
-        status = "succeeded" if clock.passed > 100 else "running"
+        status = family.word("succeeded") if clock.passed > 100 else "running"
         return answer_bytes({"id": "ftjob-1", "status": status})
 
-    connect(odd_server(answer).url)
+    connect(odd_server(answer))
     result = follow(mode, "ftjob-1")
     assert result["outcome"] == "succeeded"
     assert result["last_event"] == json_safe(event)  # no database takes Infinity
@@ -343,11 +349,20 @@ def test_an_odd_event_is_kept_as_it_came_and_breaks_no_wait(
     ],
 )
 def test_an_answer_about_no_job_or_another_is_never_a_success(
-    job: dict[str, Any], odd_server: Any, answer_bytes: Any, connect: Any, follow: Any, mode: str, both: Any
+    job: dict[str, Any],
+    family: Any,
+    odd_server: Any,
+    answer_bytes: Any,
+    connect: Any,
+    follow: Any,
+    mode: str,
+    both: Any,
 ) -> None:
+    if job.get("status") == "succeeded":
+        job = job | {"status": family.word("succeeded")}
     page = {"data": [{"id": "e", "created_at": 5, "message": "Working"}], "has_more": False}
     server = odd_server(lambda asked: answer_bytes(page if "/events" in asked.target else job))
-    connect(server.url)
+    connect(server)
     assert {type(error) for error in both(FineTuningHook(), "get_job", "ftjob-1")} == {FineTuningAnswerError}
     with pytest.raises(AirflowSensorTimeout, match="ftjob-1"):
         follow(mode, "ftjob-1", timeout=3600, poke_interval=600)
@@ -356,20 +371,28 @@ def test_an_answer_about_no_job_or_another_is_never_a_success(
 @pytest.mark.parametrize(
     "job",
     [
-        {"status": "SUCCEEDED "},
-        {"status": "succeeded", "error": {}, "fine_tuned_model": 7, "trained_tokens": "many"},
-        {"status": "succeeded", "error": "odd", "finished_at": "2026-01-01T00:00:00Z"},
-        {"status": "succeeded", "error": [1], "finished_at": 1e300},
-        {"status": "succeeded", "error": {"code": {"a": 1}, "message": ["x"]}, "finished_at": {}},
+        {"status": "END "},
+        {"status": "end", "error": {}, "fine_tuned_model": 7, "trained_tokens": "many"},
+        {"status": "end", "error": "odd", "finished_at": "2026-01-01T00:00:00Z"},
+        {"status": "end", "error": [1], "finished_at": 1e300},
+        {"status": "end", "error": {"code": {"a": 1}, "message": ["x"]}, "finished_at": {}},
     ],
     ids=["odd case", "odd fields", "error of words", "odd numbers", "odd error"],
 )
 def test_an_odd_job_that_succeeded_is_a_success_with_a_result_of_plain_values(
-    job: dict[str, Any], odd_server: Any, answer_bytes: Any, connect: Any, follow: Any, mode: str
+    job: dict[str, Any],
+    family: Any,
+    odd_server: Any,
+    answer_bytes: Any,
+    connect: Any,
+    follow: Any,
+    mode: str,
 ) -> None:
+    word = family.word("succeeded")
+    job = job | {"status": f"{word.upper()} " if job["status"] == "END " else word}
     page: dict[str, Any] = {"data": [], "has_more": False}
     server = odd_server(lambda asked: answer_bytes(page if "/events" in asked.target else job))
-    connect(server.url)
+    connect(server)
     result = follow(mode, "ftjob-1")
     assert result["outcome"] == "succeeded"
     assert json.loads(json.dumps(result)) == result

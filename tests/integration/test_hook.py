@@ -8,7 +8,7 @@ import gzip
 import json
 from email.utils import formatdate
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
 
@@ -26,6 +26,28 @@ from airflow_ft_events.exceptions import (
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
 JOB = {"id": "ftjob-1", "object": "fine_tuning.job", "status": "running"}
+EVENTS = 110
+pagers = pytest.mark.parametrize("vendor", ["openai", "azure", "azure-v1", "nebius"])
+
+
+@pytest.fixture
+def logged(simulated: Any, connect: Any, clock: Any) -> Any:
+    """Serve one log of 110 events, three a second, in either order."""
+
+    def start(order: str) -> Any:
+        sim = simulated([], order=order)
+        sim.add_job(events=[{"message": f"Line {n}", "offset": n // 3} for n in range(EVENTS)])
+        connect(sim)
+        clock.sleep(EVENTS)
+        clock.naps.clear()
+        return sim
+
+    return start
+
+
+def ids_of(job_id: str) -> list[str]:
+    """The ids of a job's events, oldest first, the server's or made ones."""
+    return [event.id for event in FineTuningHook().read_events(job_id).collected_events()]
 
 
 def told(found: Any) -> Any:
@@ -56,11 +78,10 @@ def told(found: Any) -> Any:
     ids=lambda value: value if isinstance(value, str) else " ".join(value) or "plain",
 )
 def test_both_faces_give_the_same(
-    method: str, options: dict[str, Any], order: str, simulated: Any, connect: Any, both: Any
+    method: str, options: dict[str, Any], order: str, logged: Any, both: Any
 ) -> None:
-    sim = simulated(ended=True, order=order)
-    connect(sim)
-    middle = sim.list_events(sim.job_id)[50]["id"]
+    sim = logged(order)
+    middle = ids_of(sim.job_id)[50]
     given = {name: middle if value == "EVENT" else value for name, value in options.items()}
     one, other = (told(found) for found in both(FineTuningHook(), method, sim.job_id, **given))
     assert one
@@ -70,19 +91,18 @@ def test_both_faces_give_the_same(
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 def test_list_events_gives_what_is_newer_than_an_event_oldest_first(
-    order: str, simulated: Any, connect: Any, call: Any
+    order: str, logged: Any, call: Any
 ) -> None:
-    sim = simulated(ended=True, order=order)
-    connect(sim)
-    events = sim.list_events(sim.job_id)
+    sim = logged(order)
+    events, ids = sim.list_events(sim.job_id), ids_of(sim.job_id)
     hook = FineTuningHook()
     assert call(hook, "list_events", sim.job_id) == events
     for known in (0, 50, len(events) - 2, len(events) - 1):
-        newer = call(hook, "list_events", sim.job_id, newer_than=events[known]["id"])
+        newer = call(hook, "list_events", sim.job_id, newer_than=ids[known])
         assert newer == events[known + 1 :]
     assert call(hook, "list_events", sim.job_id, newer_than="ftevent-gone") == events
     assert call(hook, "list_events", sim.job_id, max_events=7) == events[-7:]
-    assert call(hook, "list_events", sim.job_id, newer_than=events[-4]["id"], max_events=2) == events[-2:]
+    assert call(hook, "list_events", sim.job_id, newer_than=ids[-4], max_events=2) == events[-2:]
 
 
 @pytest.mark.parametrize("limit", [None, 1, 2, 3, 50])
@@ -96,11 +116,12 @@ def test_list_jobs_gives_the_newest_so_many(
     assert one == other
 
 
-def test_cancel_job_cancels(simulated: Any, connect: Any, call: Any) -> None:
+def test_cancel_job_cancels(family: Any, simulated: Any, connect: Any, call: Any, clock: Any) -> None:
     sim = simulated()
     connect(sim)
-    assert call(FineTuningHook(), "cancel_job", sim.job_id)["status"] == "cancelled"
-    assert sim.get_job(sim.job_id)["status"] == "cancelled"
+    assert call(FineTuningHook(), "cancel_job", sim.job_id)["status"] == family.cancelling
+    clock.sleep(60)
+    assert sim.get_job(sim.job_id)["status"] == family.word("cancelled")
     with pytest.raises(FineTuningApiError) as refused:
         call(FineTuningHook(), "cancel_job", sim.job_id)
     assert refused.value.status == 400
@@ -118,16 +139,22 @@ def test_cancel_job_cancels(simulated: Any, connect: Any, call: Any) -> None:
     ],
 )
 def test_a_refusal_is_a_typed_error_at_once(
-    status: int, kind: type[FineTuningApiError], simulated: Any, connect: Any, call: Any, clock: Any
+    status: int,
+    kind: type[FineTuningApiError],
+    family: Any,
+    simulated: Any,
+    connect: Any,
+    call: Any,
+    clock: Any,
 ) -> None:
     sim = simulated()
     connect(sim)
-    body = {"error": {"message": "No such luck.", "type": "odd", "param": None, "code": "no_luck"}}
+    body, code = family.refusal(status, "No such luck.", code="no_luck")
     sim.fail_next(9, status=status, body=body)
     with pytest.raises(kind) as refused:
         call(FineTuningHook(), "get_job", sim.job_id)
     assert type(refused.value) is kind
-    assert (refused.value.status, refused.value.code) == (status, "no_luck")
+    assert (refused.value.status, refused.value.code) == (status, code)
     assert refused.value.request_id
     assert refused.value.job_id == sim.job_id
     words = "No such luck" if status >= 400 else "redirects are not followed"
@@ -243,7 +270,7 @@ class TestTheWire:
         self, odd_server: Any, answer_bytes: Any, connect: Any, clock: Any
     ) -> None:
         server = odd_server(lambda asked: answer_bytes(JOB) if asked.nth == 1 else None)
-        connect(server.url, max_retries=0)
+        connect(server, max_retries=0)
         hook = FineTuningHook()
         for _ in range(4):
             assert hook.get_job("ftjob-1") == JOB
@@ -270,7 +297,7 @@ class TestTheWire:
         self, odd_server: Any, answer_bytes: Any, connect: Any, clock: Any
     ) -> None:
         server = odd_server(lambda asked: answer_bytes(JOB) if asked.nth == 1 else None)
-        connect(server.url, max_retries=0)
+        connect(server, max_retries=0)
         assert asyncio.run(self._many(FineTuningHook())) == [JOB] * 4
         assert clock.naps == []
         assert len(server.requests) == 7
@@ -279,7 +306,7 @@ class TestTheWire:
         self, odd_server: Any, connect: Any, call: Any
     ) -> None:
         server = odd_server(lambda asked: None)
-        connect(server.url, max_retries=0)
+        connect(server, max_retries=0)
         with pytest.raises(FineTuningApiError, match="connection broke"):
             call(FineTuningHook(), "get_job", "ftjob-1")
         assert len(server.requests) <= 2
@@ -291,13 +318,14 @@ class TestTheWire:
         target = odd_server(lambda asked: answer_bytes(JOB))
         elsewhere = {"Location": f"{target.url}/fine_tuning/jobs/ftjob-1"}
         server = odd_server(lambda asked: answer_bytes({}, status=status, headers=elsewhere))
-        connect(server.url)
+        connect(server)
         with pytest.raises(FineTuningApiError, match="redirects are not followed") as error:
             call(FineTuningHook(), "get_job", "ftjob-1")
         assert target.url in str(error.value)
         assert target.requests == []
         assert len(server.requests) == 1
 
+    @pagers
     def test_cookies_are_not_kept(self, odd_server: Any, answer_bytes: Any, connect: Any, call: Any) -> None:
         page = {"data": [{"id": "e1", "created_at": 5}], "has_more": True}
         last = {"data": [{"id": "e0", "created_at": 4}], "has_more": False}
@@ -306,20 +334,22 @@ class TestTheWire:
                 last if "after" in asked.target else page, headers={"Set-Cookie": "route=a; Path=/"}
             )
         )
-        connect(server.url)
+        connect(server)
         assert len(call(FineTuningHook(), "list_events", "ftjob-1")) == 2
         assert len(server.requests) == 2
         assert not any("cookie" in asked.headers for asked in server.requests)
 
     def test_both_clients_send_the_same(
-        self, odd_server: Any, answer_bytes: Any, connect: Any, both: Any
+        self, family: Any, odd_server: Any, answer_bytes: Any, connect: Any, both: Any
     ) -> None:
         page = {"data": [{"id": "e 1/ü&x=1+2%41?#", "created_at": 5}], "has_more": True}
         last = {"data": [{"id": "e0", "created_at": 4}], "has_more": False}
         server = odd_server(lambda asked: answer_bytes(last if "after" in asked.target else page))
-        connect(server.url, organization="org-1", project="proj-1", headers={"X-Gateway": "g"})
+        connect(server, organization="org-1", project="proj-1", headers={"X-Gateway": "g"})
         both(FineTuningHook(), "list_events", "ftjob:a.b_c-1")
-        first, second = server.requests[:2], server.requests[2:]
+        asks = 2 if family.pages else 1
+        assert len(server.requests) == 2 * asks
+        first, second = server.requests[:asks], server.requests[asks:]
 
         def asked(request: Any) -> Any:
             parts = urlsplit(request.target)
@@ -331,9 +361,11 @@ class TestTheWire:
             return request.method, parts.path, parse_qs(parts.query), kept
 
         assert [asked(request) for request in first] == [asked(request) for request in second]
-        sent = first[1]
-        assert parse_qs(urlsplit(sent.target).query)["after"] == [page["data"][0]["id"]]
-        assert sent.headers["authorization"] == "Bearer sk-simulator"
+        sent = first[-1]
+        query = parse_qs(urlsplit(sent.target).query)
+        assert query.get("after") == ([page["data"][0]["id"]] if family.pages else None)
+        keys = {name: sent.headers[name] for name in ("authorization", "api-key") if name in sent.headers}
+        assert keys == {family.key_header: family.key_sent("sk-simulator")}
         assert sent.headers["openai-organization"] == "org-1"
         assert sent.headers["openai-project"] == "proj-1"
         assert sent.headers["x-gateway"] == "g"
@@ -359,7 +391,7 @@ class TestTheWire:
             chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
             answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * (size // 65536)
         server = odd_server(lambda asked: answer)
-        connect(server.url)
+        connect(server)
         for module, name in ((sync, "SyncTransport"), (aio, "AsyncTransport")):
             original = getattr(module, name).__init__
 
@@ -399,17 +431,18 @@ class TestTheWire:
             return answer
 
         server = odd_server(once)
-        connect(server.url, max_retries=0, timeout=1)
+        connect(server, max_retries=0, timeout=1)
         with pytest.raises(FineTuningError, match="ftjob-1"):
             call(FineTuningHook(), "get_job", "ftjob-1")
         assert sent
 
+    @pagers
     def test_a_cursor_that_does_not_advance_ends_in_an_error(
         self, odd_server: Any, answer_bytes: Any, connect: Any, call: Any
     ) -> None:
         page = {"data": [{"id": f"e{n}", "created_at": 9 - n} for n in range(5)], "has_more": True}
         server = odd_server(lambda asked: answer_bytes(page))
-        connect(server.url)
+        connect(server)
         with pytest.raises(FineTuningPagingError):
             call(FineTuningHook(), "list_events", "ftjob-1")
         assert len(server.requests) < 5
@@ -426,11 +459,11 @@ class TestConnections:
         assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
 
     def test_of_type_fine_tuning_as_uri_with_extra(
-        self, simulated: Any, monkeypatch: pytest.MonkeyPatch, call: Any
+        self, family: Any, simulated: Any, monkeypatch: pytest.MonkeyPatch, call: Any
     ) -> None:
         sim = simulated()
         uri = f"fine-tuning://:{sim.api_key}@{quote(sim.base_url, safe='')}"
-        uri += "?page_size=3&timeout=5&vendor=openai"
+        uri += f"?{urlencode({'page_size': 3, 'timeout': 5, 'vendor': family.vendor, **family.extra})}"
         monkeypatch.setenv("AIRFLOW_CONN_FINE_TUNING_DEFAULT", uri)
         hook = FineTuningHook()
         assert call(hook, "get_job", sim.job_id)["id"] == sim.job_id
@@ -458,7 +491,8 @@ class TestConnections:
         call: Any,
     ) -> None:
         sim = simulated()
-        text = json.dumps({"conn_type": "openai", **fields})
+        extra = {**fields.get("extra", {}), **sim.connection_extra}
+        text = json.dumps({"conn_type": "openai", **fields, "extra": extra})
         text = text.replace("BASE", sim.base_url).replace("KEY", sim.api_key)
         monkeypatch.setenv("AIRFLOW_CONN_OPENAI_DEFAULT", text)
         assert call(FineTuningHook("openai_default"), "get_job", sim.job_id)["id"] == sim.job_id
@@ -469,7 +503,7 @@ class TestConnections:
         sim = simulated()
         kwargs = {"organization": "org-7", "project": "proj-7", "default_headers": {"X-Mine": "m"}}
         made = {"conn_type": "openai", "host": sim.base_url, "password": sim.api_key}
-        made["extra"] = {"openai_client_kwargs": kwargs}  # type: ignore[assignment]
+        made["extra"] = {"openai_client_kwargs": kwargs, **sim.connection_extra}
         monkeypatch.setenv("AIRFLOW_CONN_OPENAI_DEFAULT", json.dumps(made))
         call(FineTuningHook("openai_default"), "get_job", sim.job_id)
         sent = {name.lower(): value for name, value in sim.requests[0].headers.items()}
@@ -492,13 +526,14 @@ class TestConnections:
     ) -> None:
         sim = simulated()
         port = int(sim.base_url.split(":")[2].split("/")[0])
-        made: dict[str, Any] = {"conn_type": "http", "host": "127.0.0.1/v1", "port": port}
-        made |= {"password": sim.api_key}
+        host = f"127.0.0.1{urlsplit(sim.base_url).path}"
+        made: dict[str, Any] = {"conn_type": "http", "host": host, "port": port}
+        made |= {"password": sim.api_key, "extra": sim.connection_extra}
         if form == "json with schema":
             made["schema"] = "http"
         text = json.dumps(made)
         if form == "uri":
-            text = f"http://:{sim.api_key}@{quote(sim.base_url, safe='')}"
+            text = f"http://:{sim.api_key}@{quote(sim.base_url, safe='')}/?{urlencode(sim.connection_extra)}"
         monkeypatch.setenv("AIRFLOW_CONN_GATEWAY", text)
         assert call(FineTuningHook("gateway"), "get_job", sim.job_id)["id"] == sim.job_id
 
@@ -557,11 +592,11 @@ class TestTheButton:
         assert hook.test_connection()[0]
 
 
-def test_get_conn_is_ready_to_use_and_shows_nothing(simulated: Any, connect: Any) -> None:
+def test_get_conn_is_ready_to_use_and_shows_nothing(family: Any, simulated: Any, connect: Any) -> None:
     sim = simulated(api_key="sk-very-secret-123")
     connect(sim)
     session = FineTuningHook().get_conn()
-    answer = session.get(f"{sim.base_url}/fine_tuning/jobs/{sim.job_id}", timeout=10)
+    answer = session.get(f"{sim.base_url}{family.jobs_path}/{sim.job_id}", timeout=10)
     assert answer.json()["id"] == sim.job_id
     assert "secret" not in repr(session.auth) + repr(vars(session))
 

@@ -10,7 +10,27 @@ import pytest
 from airflow_ft_events.exceptions import FineTuningApiError, FineTuningInputError
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
-FAR_AWAY = "http://ft.example/v1"
+FAR_AWAY = "http://ft.example"
+
+
+@pytest.fixture
+def connect_afar(family: Any, connect: Any) -> Any:
+    """Define a connection to the family's server at a host that only a proxy can reach."""
+
+    def define(host: str = FAR_AWAY, **extra: Any) -> None:
+        connect(f"{host}{family.base_path}", **{"allow_http": True, **family.extra, **extra})
+
+    return define
+
+
+@pytest.fixture
+def connect_by_tls(family: Any, connect: Any, tls_front: Any) -> Any:
+    """Define a connection to a simulator behind a front with the private CA's certificate."""
+
+    def define(sim: Any, **extra: Any) -> None:
+        connect(tls_front(sim.base_url), **{**family.extra, **extra})
+
+    return define
 
 
 @pytest.fixture(autouse=True)
@@ -26,29 +46,31 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize("scheme", ["http://", ""], ids=["with scheme", "host and port only"])
 def test_a_proxy_of_the_environment_is_used(
+    family: Any,
     variable: str,
     scheme: str,
     simulated: Any,
-    connect: Any,
+    connect_afar: Any,
     proxy_to: Any,
     call: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sim = simulated(ended=True)
     proxy = proxy_to(sim.base_url)
-    connect(FAR_AWAY, allow_http=True)
+    connect_afar()
     monkeypatch.setenv(variable, f"{scheme}{proxy.address}")
     assert len(call(FineTuningHook(), "list_events", sim.job_id)) == len(sim.list_events(sim.job_id))
-    assert {asked.target.partition("/fine_tuning")[0] for asked in proxy.requests} == {FAR_AWAY}
-    assert len(proxy.requests) == 2
+    root = f"{FAR_AWAY}{family.base_path}{family.jobs_path}/"
+    assert {asked.target.startswith(root) for asked in proxy.requests} == {True}
+    assert len(proxy.requests) == len(sim.requests)
 
 
 def test_a_proxy_with_a_password_gets_it(
-    simulated: Any, connect: Any, proxy_to: Any, call: Any, monkeypatch: pytest.MonkeyPatch
+    simulated: Any, connect_afar: Any, proxy_to: Any, call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sim = simulated()
     proxy = proxy_to(sim.base_url)
-    connect(FAR_AWAY, allow_http=True)
+    connect_afar()
     monkeypatch.setenv("HTTP_PROXY", f"http://user:p%40ss@{proxy.address}")
     assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
     # user:p@ss
@@ -67,29 +89,29 @@ def test_no_proxy_is_respected(
 
 
 def test_a_proxy_that_is_away_is_named_as_trouble_with_the_network(
-    connect: Any, call: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
+    connect_afar: Any, call: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
 ) -> None:
-    connect(FAR_AWAY, allow_http=True, max_retries=0)
+    connect_afar(max_retries=0)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with pytest.raises(FineTuningApiError, match="prox"):
         call(FineTuningHook(), "get_job", "ftjob-1")
 
 
 def test_a_proxy_that_neither_client_can_use_is_refused_before_anything_is_asked(
-    connect: Any, call: Any, monkeypatch: pytest.MonkeyPatch
+    connect_afar: Any, call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(FAR_AWAY, allow_http=True)
+    connect_afar()
     monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1")
     with pytest.raises(FineTuningInputError, match="socks5"):
         call(FineTuningHook(), "get_job", "ftjob-1")
 
 
 def test_a_wait_goes_through_the_proxy_in_every_mode(
-    simulated: Any, connect: Any, proxy_to: Any, follow: Any, mode: str, monkeypatch: pytest.MonkeyPatch
+    simulated: Any, connect_afar: Any, proxy_to: Any, follow: Any, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sim = simulated()
     proxy = proxy_to(sim.base_url)
-    connect(FAR_AWAY, allow_http=True)
+    connect_afar()
     monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
     assert follow(mode, sim.job_id)["outcome"] == "succeeded"
     assert len(proxy.requests) == len(sim.requests) > 4
@@ -99,10 +121,10 @@ class TestPrivateCa:
     """A server whose certificate comes from a CA of one's own."""
 
     def test_is_refused_where_nobody_vouches_for_it(
-        self, simulated: Any, tls_front: Any, connect: Any, call: Any, clock: Any
+        self, simulated: Any, connect_by_tls: Any, call: Any, clock: Any
     ) -> None:
         sim = simulated()
-        connect(tls_front(sim.base_url))
+        connect_by_tls(sim)
         with pytest.raises(FineTuningApiError, match="the TLS connection failed") as refused:
             call(FineTuningHook(), "get_job", sim.job_id)
         assert "verify" in str(refused.value)
@@ -111,10 +133,10 @@ class TestPrivateCa:
         assert clock.naps == []
 
     def test_is_trusted_through_the_connection(
-        self, simulated: Any, tls_front: Any, connect: Any, call: Any, private_ca: Any
+        self, simulated: Any, connect_by_tls: Any, call: Any, private_ca: Any
     ) -> None:
         sim = simulated()
-        connect(tls_front(sim.base_url), verify=str(private_ca.bundle))
+        connect_by_tls(sim, verify=str(private_ca.bundle))
         assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
 
     @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
@@ -122,14 +144,13 @@ class TestPrivateCa:
         self,
         variable: str,
         simulated: Any,
-        tls_front: Any,
-        connect: Any,
+        connect_by_tls: Any,
         call: Any,
         private_ca: Any,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         sim = simulated()
-        connect(tls_front(sim.base_url))
+        connect_by_tls(sim)
         monkeypatch.setenv(variable, str(private_ca.bundle))
         assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
 
@@ -141,8 +162,7 @@ class TestPrivateCa:
         verify: Any,
         variable: str | None,
         simulated: Any,
-        tls_front: Any,
-        connect: Any,
+        connect_by_tls: Any,
         call: Any,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
@@ -150,23 +170,23 @@ class TestPrivateCa:
         import certifi
 
         sim = simulated()
-        connect(tls_front(sim.base_url), verify=verify)
+        connect_by_tls(sim, verify=verify)
         if variable:
             monkeypatch.setenv(variable, certifi.where())
         assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
 
     def test_is_trusted_in_every_mode(
-        self, simulated: Any, tls_front: Any, connect: Any, follow: Any, private_ca: Any, mode: str
+        self, simulated: Any, connect_by_tls: Any, follow: Any, private_ca: Any, mode: str
     ) -> None:
         sim = simulated()
-        connect(tls_front(sim.base_url), verify=str(private_ca.bundle))
+        connect_by_tls(sim, verify=str(private_ca.bundle))
         assert follow(mode, sim.job_id)["outcome"] == "succeeded"
 
     def test_is_trusted_behind_a_proxy(
         self,
         simulated: Any,
         tls_front: Any,
-        connect: Any,
+        connect_afar: Any,
         call: Any,
         proxy_to: Any,
         private_ca: Any,
@@ -174,7 +194,7 @@ class TestPrivateCa:
     ) -> None:
         sim = simulated()
         proxy = proxy_to(tls_front(sim.base_url))
-        connect("https://ft.example/v1", verify=str(private_ca.bundle))
+        connect_afar("https://ft.example", verify=str(private_ca.bundle))
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:secret@{proxy.address}")
         assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
         (asked,) = proxy.requests
@@ -183,13 +203,13 @@ class TestPrivateCa:
         assert asked.headers["proxy-authorization"].startswith("Basic ")
 
     def test_is_trusted_by_the_button_once_the_connection_was_corrected(
-        self, simulated: Any, tls_front: Any, connect: Any, private_ca: Any
+        self, simulated: Any, connect_by_tls: Any, private_ca: Any
     ) -> None:
-        url = tls_front(simulated().base_url)
+        sim = simulated()
         hook = FineTuningHook()
-        connect(url)
+        connect_by_tls(sim)
         assert not hook.test_connection()[0]
-        connect(url, verify=str(private_ca.bundle))
+        connect_by_tls(sim, verify=str(private_ca.bundle))
         assert hook.test_connection()[0]
 
     @pytest.mark.parametrize("through", ["verify", "REQUESTS_CA_BUNDLE"])
@@ -204,16 +224,17 @@ class TestPrivateCa:
             call(FineTuningHook(), "get_job", "ftjob-1")
 
     def test_bundle_that_is_no_bundle_is_named(
-        self, connect: Any, call: Any, tmp_path: Path, clock: Any, simulated: Any, tls_front: Any
+        self, connect_by_tls: Any, call: Any, tmp_path: Path, clock: Any, simulated: Any
     ) -> None:
         (tmp_path / "odd.pem").write_text("no certificate in here")
-        connect(tls_front(simulated().base_url), verify=str(tmp_path / "odd.pem"))
+        connect_by_tls(simulated(), verify=str(tmp_path / "odd.pem"))
         with pytest.raises(FineTuningInputError, match=r"fine_tuning_default.*odd\.pem"):
             call(FineTuningHook(), "get_job", "ftjob-1")
 
 
 @pytest.mark.parametrize("where", ["home", "NETRC"])
 def test_a_netrc_entry_never_replaces_the_key(
+    family: Any,
     where: str,
     odd_server: Any,
     answer_bytes: Any,
@@ -230,9 +251,13 @@ def test_a_netrc_entry_never_replaces_the_key(
     monkeypatch.setenv("HOME", str(tmp_path))
     if where == "NETRC":
         monkeypatch.setenv("NETRC", str(netrc))
-    connect(server.url)
+    connect(server)
     assert call(FineTuningHook(), "get_job", "ftjob-1") == job
-    assert [asked.headers["authorization"] for asked in server.requests] == ["Bearer sk-simulator"]
+    sent = [
+        {name: asked.headers[name] for name in ("authorization", "api-key") if name in asked.headers}
+        for asked in server.requests
+    ]
+    assert sent == [{family.key_header: family.key_sent("sk-simulator")}]
 
 
 def test_a_session_is_shared_by_what_reaches_its_server_the_same_way_only(

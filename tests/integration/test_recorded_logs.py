@@ -37,7 +37,8 @@ def recordings(*outcomes: str) -> list[Any]:
     return found or [Path("absent")]
 
 
-pytestmark = pytest.mark.usefixtures("shared_dir")
+# OpenAI's logs, as look-alikes of either order serve them; each by its own vendor is in test_vendor_logs
+pytestmark = [pytest.mark.usefixtures("shared_dir"), pytest.mark.parametrize("vendor", ["openai"])]
 finished = pytest.mark.parametrize("path", recordings("succeeded", "failed", "cancelled"))
 unfinished = pytest.mark.parametrize("path", recordings("running"))
 routes = pytest.mark.parametrize("job_route", [True, False], ids=["job route", "events only"])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_ft_events.exceptions import FineTuningJobNotFound
+from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
 
 def test_a_stray_404_of_a_job_that_was_there_does_not_end_the_wait(
@@ -36,7 +37,7 @@ def test_later_pokes_log_what_is_new_and_not_the_whole_page_again(
     said = mocker.patch("airflow_ft_events.waitlog.WaitLog.lines", autospec=True, return_value=[])
     follow("reschedule", sim.job_id, poke_interval=50, raise_on_failure=False)
     shown = [[event.id for event in call.args[1]] for call in said.call_args_list]
-    whole = [event["id"] for event in sim.list_events(sim.job_id)]
+    whole = [event.id for event in FineTuningHook().read_events(sim.job_id).collected_events()]
     assert len(shown) >= 6
     assert {given for page in shown for given in page} == set(whole)
     assert max(sum(given in page for page in shown) for given in whole) <= 2

@@ -14,16 +14,14 @@ import pytest
 from airflow.models.connection import Connection
 
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
-from airflow_ft_events.simulator import DIALECTS
 
 NAME = "AIRFLOW_CONN_FINE_TUNING_DEFAULT"
-vendors = pytest.mark.parametrize("vendor", DIALECTS)
 
 
 @pytest.fixture
-def sim(vendor: str, simulated: Any, clock: Any) -> Any:
+def sim(simulated: Any, clock: Any) -> Any:
     """A vendor's server with one job that has ended."""
-    return simulated(["succeeded"], vendor=vendor, ended=True, api_key="key/with@odd?signs")
+    return simulated(["succeeded"], ended=True, api_key="key/with@odd?signs")
 
 
 @pytest.fixture
@@ -40,26 +38,23 @@ def reads(sim: Any, both: Any) -> Any:
     return check
 
 
-@vendors
 def test_the_simulator_tells_a_connection_as_json_that_works(
-    vendor: str, sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
+    sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(NAME, sim.connection_json())
     reads()
 
 
-@vendors
 def test_the_simulator_tells_a_connection_as_uri_that_works(
-    vendor: str, sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
+    sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(NAME, sim.connection_uri)
     reads()
 
 
-@vendors
 @pytest.mark.parametrize("style", ["json", "uri"])
 def test_a_connection_of_type_openai_reads_each_vendor(
-    vendor: str, style: str, sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
+    style: str, sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if style == "json":
         made = {"conn_type": "openai", "host": sim.base_url, "password": sim.api_key}
@@ -70,9 +65,8 @@ def test_a_connection_of_type_openai_reads_each_vendor(
     reads()
 
 
-@vendors
 def test_a_connection_of_type_openai_may_keep_all_in_its_client_arguments(
-    vendor: str, sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
+    sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = {"base_url": sim.base_url, "api_key": sim.api_key, "timeout": 20, "max_retries": 1}
     extra = {"openai_client_kwargs": client, **sim.connection_extra}
@@ -80,10 +74,9 @@ def test_a_connection_of_type_openai_may_keep_all_in_its_client_arguments(
     reads()
 
 
-@vendors
 @pytest.mark.parametrize("style", ["json", "uri"])
 def test_a_connection_of_type_http_reads_each_vendor(
-    vendor: str, style: str, sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
+    style: str, sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = urlsplit(sim.base_url)
     host = f"{parts.hostname}{parts.path}"
@@ -97,9 +90,8 @@ def test_a_connection_of_type_http_reads_each_vendor(
     reads()
 
 
-@vendors
 def test_azures_endpoint_is_found_in_whichever_form_the_connection_holds_it(
-    vendor: str, sim: Any, reads: Any, connect: Any
+    sim: Any, reads: Any, connect: Any
 ) -> None:
     root = sim.base_url
     forms = [root, f"{root}/"]
@@ -111,9 +103,8 @@ def test_azures_endpoint_is_found_in_whichever_form_the_connection_holds_it(
         reads()
 
 
-@pytest.mark.parametrize("vendor", ["azure"])
 def test_a_connection_in_a_secrets_backend_reads_its_vendor(
-    vendor: str, sim: Any, tmp_path: Path, project: Path, airflow_home: Path
+    sim: Any, tmp_path: Path, project: Path, airflow_home: Path
 ) -> None:
     file = tmp_path / "connections.json"
     connection = json.loads(sim.connection_json())
@@ -141,8 +132,7 @@ def test_a_connection_in_a_secrets_backend_reads_its_vendor(
     assert sim.count(route="list") == 1
 
 
-@vendors
-def test_a_uri_and_json_of_one_connection_say_the_same(vendor: str, sim: Any) -> None:
+def test_a_uri_and_json_of_one_connection_say_the_same(sim: Any) -> None:
     told = json.loads(sim.connection_json())
     parsed = Connection(uri=sim.connection_uri)
     assert (parsed.host, parsed.password) == (told["host"], told["password"])

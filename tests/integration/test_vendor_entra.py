@@ -15,6 +15,7 @@ from airflow_ft_events.api.errors import FineTuningApiError, FineTuningAuthError
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
 HOUR = 3600.0
+pytestmark = pytest.mark.parametrize("vendor", ["azure", "azure-v1"])
 
 
 class FakeCredential:
@@ -48,15 +49,10 @@ def credential(clock: Any, monkeypatch: pytest.MonkeyPatch) -> FakeCredential:
     return fake
 
 
-@pytest.fixture(params=["azure", "azure-v1"])
-def sim(
-    request: pytest.FixtureRequest,
-    simulated: Any,
-    credential: FakeCredential,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Any:
+@pytest.fixture
+def sim(simulated: Any, credential: FakeCredential, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An Azure server and a connection to it that holds no key."""
-    made = simulated([], vendor=request.param)
+    made = simulated([])
     credential.sims.append(made)
     extra = {**made.connection_extra, "auth": "entra"}
     connection = {"conn_type": "fine_tuning", "host": made.base_url, "extra": extra}
@@ -200,7 +196,7 @@ def test_the_real_credential_gets_its_token_from_a_managed_identity(
     service = odd_server(identity)
     monkeypatch.setenv("IDENTITY_ENDPOINT", service.url)
     monkeypatch.setenv("IDENTITY_HEADER", "header-of-the-platform")
-    sim = simulated(vendor="azure", ended=True)
+    sim = simulated(ended=True)
     sim.bearer_tokens["managed-token"] = clock.now() + HOUR
     extra = {**sim.connection_extra, "auth": "entra"}
     connection = {"conn_type": "fine_tuning", "host": sim.base_url, "extra": extra}

@@ -32,13 +32,19 @@ routes = pytest.mark.parametrize("job_route", [True, False], ids=["job route", "
 
 
 @pytest.fixture
+def vendor(path: Path) -> str:
+    """The family that the log names."""
+    return str(json.loads(path.read_text())["vendor"])
+
+
+@pytest.fixture
 def replay(simulated: Any, connect: Any) -> Any:
     """Serve a log as the vendor that it names would, and connect to it."""
 
     def start(path: Path, **options: Any) -> Any:
-        sim = simulated(log=path, job_id="job-recorded", **options)
+        sim = simulated(log=path, job_id="job-recorded", vendor=None, **options)
         assert sim.vendor == json.loads(path.read_text())["vendor"]
-        connect(sim, **sim.connection_extra)
+        connect(sim)
         return sim
 
     return start

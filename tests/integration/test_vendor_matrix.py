@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.simulator import DIALECTS, Simulator
+from airflow_ft_events.simulator import Simulator
 
 KEYS = [
     "job_id",
@@ -24,23 +24,9 @@ KEYS = [
     "last_event",
     "metrics",
 ]
-FINAL: Mapping[str, Mapping[str, Any]] = {
-    "openai": {"message": "The job has successfully completed"},
-    "azure": {"message": "Job succeeded."},
-    "nebius": {"message": "Training completed successfully"},
-    "together": {"message": "Job finished at Wed Apr  9 20:06:33 UTC 2025", "type": "JOB_COMPLETE"},
-}
 LATER: Mapping[str, tuple[str, ...]] = {
     "azure": ("Model Evaluation Passed.", "Completed results file: file-1", "Training tokens billed: 4000"),
 }
-STATUS = {
-    "openai": ("succeeded", "failed", "cancelled"),
-    "azure": ("succeeded", "failed", "canceled"),
-    "azure-v1": ("succeeded", "failed", "cancelled"),
-    "nebius": ("succeeded", "failed", "cancelled"),
-    "together": ("completed", "error", "cancelled"),
-}
-OUTCOMES = ("succeeded", "failed", "cancelled")
 START = {"message": "Training started"}
 INTERVAL = 60.0
 
@@ -54,53 +40,49 @@ class Scenario:
     :param interval: seconds between two looks.
     """
 
-    play: Callable[[Simulator, Any], str]
+    play: Callable[[Simulator, Any, Any], str]
     outcome: str
     ends_at: float
     interval: float = INTERVAL
 
 
-def final(sim: Simulator) -> dict[str, Any]:
-    return dict(FINAL[sim.vendor])
-
-
-def succeeded(sim: Simulator, clock: Any) -> str:
+def succeeded(sim: Simulator, family: Any, clock: Any) -> str:
     return sim.add_job(duration=900)
 
 
-def failed(sim: Simulator, clock: Any) -> str:
+def failed(sim: Simulator, family: Any, clock: Any) -> str:
     return sim.add_job(outcome="failed", duration=900)
 
 
-def failed_without_an_event(sim: Simulator, clock: Any) -> str:
+def failed_without_an_event(sim: Simulator, family: Any, clock: Any) -> str:
     return sim.add_job(events=[{**START, "offset": 0}], status_timeline=[(0, "running"), (900, "failed")])
 
 
-def cancelled(sim: Simulator, clock: Any) -> str:
+def cancelled(sim: Simulator, family: Any, clock: Any) -> str:
     job_id = sim.add_job(duration=3600)
     clock.at(900, lambda: sim.cancel(job_id))
     return job_id
 
 
-def paused_for_long(sim: Simulator, clock: Any) -> str:
-    events = [{**START, "offset": 0}, {**final(sim), "offset": 22_000}]
+def paused_for_long(sim: Simulator, family: Any, clock: Any) -> str:
+    events = [{**START, "offset": 0}, {**family.success, "offset": 22_000}]
     states = [(0, "running"), (60, "paused"), (21_660, "running"), (22_000, "succeeded")]
     return sim.add_job(events=events, status_timeline=states)
 
 
-def event_ahead_of_status(sim: Simulator, clock: Any) -> str:
-    events = [{**START, "offset": 0}, {**final(sim), "offset": 900}]
+def event_ahead_of_status(sim: Simulator, family: Any, clock: Any) -> str:
+    events = [{**START, "offset": 0}, {**family.success, "offset": 900}]
     return sim.add_job(events=events, status_timeline=[(0, "running"), (975, "succeeded")])
 
 
-def status_ahead_of_event(sim: Simulator, clock: Any) -> str:
-    events = [{**START, "offset": 0}, {**final(sim), "offset": 966}]
+def status_ahead_of_event(sim: Simulator, family: Any, clock: Any) -> str:
+    events = [{**START, "offset": 0}, {**family.success, "offset": 966}]
     return sim.add_job(events=events, status_timeline=[(0, "running"), (900, "succeeded")])
 
 
-def events_after_success(sim: Simulator, clock: Any) -> str:
+def events_after_success(sim: Simulator, family: Any, clock: Any) -> str:
     after = LATER.get(sim.vendor, ("Cleaning up.",))
-    events = [{**START, "offset": 0}, {**final(sim), "offset": 900}]
+    events = [{**START, "offset": 0}, {**family.success, "offset": 900}]
     events += [{"message": message, "offset": 930 + 5 * number} for number, message in enumerate(after)]
     return sim.add_job(events=events, status_timeline=[(0, "running"), (960, "succeeded")])
 
@@ -115,30 +97,33 @@ SCENARIOS = {
     "status ahead of event": Scenario(status_ahead_of_event, "succeeded", 900),
     "events after success": Scenario(events_after_success, "succeeded", 960),
 }
-vendors = pytest.mark.parametrize("vendor", DIALECTS)
 scenarios = pytest.mark.parametrize("name", SCENARIOS)
 
 
-def run(vendor: str, name: str, mode: str, *, simulated: Any, connect: Any, follow: Any, clock: Any) -> Any:
+@pytest.fixture
+def play(family: Any, simulated: Any, connect: Any, follow: Any, clock: Any) -> Any:
     """Play a scenario; return its result and the simulator that served it."""
-    sim = simulated([], vendor=vendor)
-    scenario = SCENARIOS[name]
-    job_id = scenario.play(sim, clock)
-    connect(sim, **sim.connection_extra)
-    result = follow(mode, job_id, raise_on_failure=False, poke_interval=scenario.interval, timeout=7 * 86_400)
-    return result, sim
+
+    def run(name: str, mode: str) -> Any:
+        sim = simulated([])
+        scenario = SCENARIOS[name]
+        job_id = scenario.play(sim, family, clock)
+        connect(sim)
+        options = {"poke_interval": scenario.interval, "timeout": 7 * 86_400}
+        return follow(mode, job_id, raise_on_failure=False, **options), sim
+
+    return run
 
 
-@vendors
 @scenarios
 def test_each_ending_is_seen_soon_and_with_few_requests_on_each_vendor_in_each_mode(
-    vendor: str, name: str, mode: str, simulated: Any, connect: Any, follow: Any, clock: Any
+    name: str, mode: str, family: Any, play: Any, clock: Any
 ) -> None:
-    result, sim = run(vendor, name, mode, simulated=simulated, connect=connect, follow=follow, clock=clock)
+    result, sim = play(name, mode)
     scenario = SCENARIOS[name]
     assert (result["outcome"], result["decided_by"]) == (scenario.outcome, "status")
-    assert result["vendor"] == sim.vendor == DIALECTS[vendor].vendor
-    assert result["status"] == STATUS[vendor][OUTCOMES.index(scenario.outcome)]
+    assert result["vendor"] == sim.vendor == family.vendor
+    assert result["status"] == family.word(scenario.outcome)
     # an error among new events opens nothing, so the look after it may be the one that asks for the job
     assert clock.passed <= scenario.ends_at + 2.25 * scenario.interval
     # at most the events and the job a poll, ten soon after a final message, and the last read
@@ -148,17 +133,14 @@ def test_each_ending_is_seen_soon_and_with_few_requests_on_each_vendor_in_each_m
     assert {request.status for request in sim.requests} == {200}
 
 
-@vendors
 @scenarios
 def test_the_result_has_one_shape_on_each_vendor_and_does_not_differ_by_mode(
-    vendor: str, name: str, simulated: Any, connect: Any, follow: Any, clock: Any
+    name: str, play: Any, clock: Any
 ) -> None:
     found = []
     for mode in ("poke", "reschedule", "deferrable"):
         clock.moment = clock.start
-        result, sim = run(
-            vendor, name, mode, simulated=simulated, connect=connect, follow=follow, clock=clock
-        )
+        result, sim = play(name, mode)
         assert list(result) == KEYS
         assert result["job_id"] == sim.job_id
         # which event is the last depends on when the end is seen: some come after it
@@ -167,12 +149,11 @@ def test_the_result_has_one_shape_on_each_vendor_and_does_not_differ_by_mode(
     assert found[0] == found[1] == found[2]
 
 
-@vendors
 def test_a_success_names_the_model_and_the_tokens_wherever_the_vendor_keeps_them(
     vendor: str, mode: str, simulated: Any, connect: Any, follow: Any
 ) -> None:
-    sim = simulated(vendor=vendor, jobs=[{"ended": True}])
-    connect(sim, **sim.connection_extra)
+    sim = simulated(jobs=[{"ended": True}])
+    connect(sim)
     result = follow(mode, sim.job_id)
     job = sim.get_job(sim.job_id)
     own = "model_output_name" if vendor == "together" else "fine_tuned_model"

@@ -9,9 +9,8 @@ import pytest
 from airflow_ft_events.exceptions import FineTuningApiError, FineTuningAuthError, FineTuningJobNotFound
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.operators.fine_tuning import FineTuningEventsOperator
-from airflow_ft_events.simulator import DIALECTS
 
-vendors = pytest.mark.parametrize("vendor", DIALECTS)
+togethers = pytest.mark.parametrize("vendor", ["together"])
 PLACE = {"id", "created_at"}
 
 
@@ -19,19 +18,16 @@ PLACE = {"id", "created_at"}
 def serve(simulated: Any, connect: Any) -> Any:
     """Start a vendor's server and connect to it."""
 
-    def start(vendor: str, **options: Any) -> Any:
-        sim = simulated([], vendor=vendor, **options)
-        connect(sim, **sim.connection_extra)
+    def start(**options: Any) -> Any:
+        sim = simulated([], **options)
+        connect(sim)
         return sim
 
     return start
 
 
-@vendors
-def test_the_operator_returns_the_verbatim_log_and_a_summary_of_one_shape(
-    vendor: str, serve: Any, task: Any
-) -> None:
-    sim = serve(vendor)
+def test_the_operator_returns_the_verbatim_log_and_a_summary_of_one_shape(serve: Any, task: Any) -> None:
+    sim = serve()
     job_id = sim.add_job(ended=True)
     found = FineTuningEventsOperator(task_id="collect", job_id=job_id).execute({"ti": task})
     assert found == sim.list_events(job_id)
@@ -44,11 +40,10 @@ def test_the_operator_returns_the_verbatim_log_and_a_summary_of_one_shape(
         assert summary[place]["created_at"].endswith("+00:00")
 
 
-@vendors
 def test_a_second_reading_brings_exactly_what_is_new_since_the_first(
-    vendor: str, serve: Any, task: Any, clock: Any
+    serve: Any, task: Any, clock: Any
 ) -> None:
-    sim = serve(vendor)
+    sim = serve()
     job_id = sim.add_job(events=[{"message": f"Line {n}", "offset": n // 3} for n in range(250)])
     clock.sleep(50)
     first = FineTuningEventsOperator(task_id="collect", job_id=job_id).execute({"ti": task})
@@ -62,10 +57,11 @@ def test_a_second_reading_brings_exactly_what_is_new_since_the_first(
     assert task.pushed["summary"]["newer_than_found"] is True
 
 
+@togethers
 def test_equal_events_of_a_server_without_ids_are_all_kept_and_told_apart(
     serve: Any, call: Any, clock: Any
 ) -> None:
-    sim = serve("together")
+    sim = serve()
     job_id = sim.add_job(events=[{"message": "Uploading", "offset": n // 4} for n in range(12)])
     clock.sleep(1)
     hook = FineTuningHook()
@@ -80,14 +76,16 @@ def test_equal_events_of_a_server_without_ids_are_all_kept_and_told_apart(
     assert after == sim.list_events(job_id)[7:]
 
 
+@togethers
 def test_an_id_that_a_log_does_not_have_brings_the_whole_log_on_together(serve: Any, call: Any) -> None:
-    sim = serve("together")
+    sim = serve()
     job_id = sim.add_job(ended=True)
     assert call(FineTuningHook(), "list_events", job_id, newer_than="none-0") == sim.list_events(job_id)
 
 
+@togethers
 def test_times_and_levels_of_together_read_as_those_of_the_others(serve: Any, clock: Any) -> None:
-    sim = serve("together")
+    sim = serve()
     levels = ("", "info", "warning", "legacy_iwarning", "error", "legacy_ierror", "WARN")
     job_id = sim.add_job(events=[{"message": "A", "level": level, "offset": 7} for level in levels])
     clock.sleep(10)
@@ -96,11 +94,12 @@ def test_times_and_levels_of_together_read_as_those_of_the_others(serve: Any, cl
     assert {event.created_at for event in events} == {clock.start + 7}
 
 
+@togethers
 @pytest.mark.parametrize("kind", ["JOB_RESTARTED", "job_restarted"])
 def test_a_restart_brings_a_together_job_back(
     kind: str, serve: Any, follow: Any, mode: str, clock: Any
 ) -> None:
-    sim = serve("together", job_route=False)
+    sim = serve(job_route=False)
     events = [
         {"type": "JOB_START", "message": "Job started", "offset": 0},
         {"type": "JOB_ERROR", "message": "A node was lost", "level": "error", "offset": 300},
@@ -113,11 +112,10 @@ def test_a_restart_brings_a_together_job_back(
     assert clock.passed >= 2000
 
 
-@vendors
 def test_a_status_that_nobody_knows_is_waited_through(
-    vendor: str, serve: Any, follow: Any, mode: str, clock: Any, logs: Any
+    serve: Any, follow: Any, mode: str, clock: Any, logs: Any
 ) -> None:
-    sim = serve(vendor)
+    sim = serve()
     states = [(0, "running"), (100, "reticulating"), (700, "succeeded")]
     job_id = sim.add_job(events=[{"message": "Working"}], status_timeline=states)
     assert follow(mode, job_id)["outcome"] == "succeeded"
@@ -125,10 +123,9 @@ def test_a_status_that_nobody_knows_is_waited_through(
     assert "reticulating" in logs.text
 
 
-@vendors
-def test_a_wrong_key_reads_alike_from_each_vendor(vendor: str, serve: Any, both: Any, connect: Any) -> None:
-    sim = serve(vendor)
-    connect(sim, key="sk-wrong-0123456789abcdefghij", **sim.connection_extra)
+def test_a_wrong_key_reads_alike_from_each_vendor(serve: Any, both: Any, connect: Any) -> None:
+    sim = serve()
+    connect(sim, key="sk-wrong-0123456789abcdefghij")
     for error in both(FineTuningHook(), "list_jobs"):
         assert isinstance(error, FineTuningAuthError)
         assert error.status == 401
@@ -138,9 +135,8 @@ def test_a_wrong_key_reads_alike_from_each_vendor(vendor: str, serve: Any, both:
         assert "{" not in str(error)
 
 
-@vendors
-def test_an_unknown_job_reads_alike_from_each_vendor(vendor: str, serve: Any, both: Any) -> None:
-    serve(vendor)
+def test_an_unknown_job_reads_alike_from_each_vendor(serve: Any, both: Any) -> None:
+    serve()
     for error in both(FineTuningHook(), "get_job", "job-none"):
         assert isinstance(error, FineTuningJobNotFound)
         assert "job job-none" in str(error)
@@ -148,12 +144,11 @@ def test_an_unknown_job_reads_alike_from_each_vendor(vendor: str, serve: Any, bo
         assert "{" not in str(error)
 
 
-@vendors
 @pytest.mark.parametrize("status", [400, 429, 500, 503])
 def test_a_refusal_names_its_request_wherever_the_vendor_keeps_the_id(
-    vendor: str, status: int, serve: Any, both: Any, clock: Any
+    status: int, serve: Any, both: Any, clock: Any
 ) -> None:
-    sim = serve(vendor)
+    sim = serve()
     sim.fail_next(100, status=status)
     for error in both(FineTuningHook(), "list_jobs"):
         assert isinstance(error, FineTuningApiError)
@@ -163,11 +158,8 @@ def test_a_refusal_names_its_request_wherever_the_vendor_keeps_the_id(
         assert error.request_id in str(error)
 
 
-@vendors
-def test_cancelling_through_the_hook_ends_the_wait(
-    vendor: str, serve: Any, follow: Any, mode: str, clock: Any
-) -> None:
-    sim = serve(vendor)
+def test_cancelling_through_the_hook_ends_the_wait(serve: Any, follow: Any, mode: str, clock: Any) -> None:
+    sim = serve()
     job_id = sim.add_job(duration=9000)
     clock.at(600, lambda: FineTuningHook().cancel_job(job_id))
     assert follow(mode, job_id, raise_on_failure=False)["outcome"] == "cancelled"
