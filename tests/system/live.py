@@ -475,15 +475,15 @@ class Api:
         lines = self._send("GET", path, timeout=STARTS_WITHIN).splitlines()
         return str(json.loads(lines[-1])["state"])
 
-    def forget_unfinished(self, dag_id: str) -> None:
+    def fail_unfinished(self, dag_id: str) -> None:
         """
-        Delete the runs of a Dag that have not ended.
+        Mark the runs of a Dag that have not ended as failed.
 
         :param dag_id: the Dag.
         """
         runs = self.call("GET", f"/dags/{dag_id}/dagRuns?state=running&state=queued&limit=100")["dag_runs"]
         for run in runs:
-            self.call("DELETE", f"/dags/{dag_id}/dagRuns/{quote(run['dag_run_id'])}")
+            self.call("PATCH", f"/dags/{dag_id}/dagRuns/{quote(run['dag_run_id'])}", {"state": "failed"})
 
     def states(self, dag_id: str, run_id: str) -> dict[tuple[str, int], str | None]:
         """
@@ -649,9 +649,21 @@ class LiveAirflow:
         query = "select count(*) from trigger where triggerer_id = %s"
         return int(self.database.ask(query, self._ids[triggerer.name])[0][0])
 
-    def waits_held(self) -> int:
-        """Count the waits that any triggerer holds."""
-        return int(self.database.ask("select count(*) from trigger where triggerer_id is not null")[0][0])
+    def waits_held(self, run_id: str) -> int:
+        """
+        Count the waits of a run that any triggerer holds.
+
+        :param run_id: the run.
+        """
+        query = (
+            "select count(*) from trigger join task_instance on task_instance.trigger_id = trigger.id "
+            "where triggerer_id is not null and run_id = %s"
+        )
+        return int(self.database.ask(query, run_id)[0][0])
+
+    def triggers(self) -> int:
+        """Count all triggers there are."""
+        return int(self.database.ask("select count(*) from trigger")[0][0])
 
     def revive(self) -> None:
         """Start again what ended, as the service manager of a deployment does."""
@@ -688,7 +700,7 @@ class LiveAirflow:
             self.database.start()
         wait_for("the API server answers", lambda: self.api.answers, within=STARTS_WITHIN, also=self.revive)
         for dag in self.dags.glob("*.py"):
-            self.api.forget_unfinished(dag.stem)
+            self.api.fail_unfinished(dag.stem)
 
     def tails(self) -> str:
         """The ends of what the components printed, for a failed test."""
