@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
+import io
+import socket
 import time
 from types import TracebackType
 from typing import Any
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 
 from airflow_ft_events.api.entra import with_token
 from airflow_ft_events.api.errors import FineTuningAuthError
@@ -17,8 +21,8 @@ from airflow_ft_events.api.settings import Settings
 
 WORKER_BODY_LIMIT = 32 * 1024 * 1024
 READ_AT_ONCE = 256 * 1024
-BODY_TIMEOUTS = 10
-"""A body may take so many read timeouts in all: a server that drips must not hold a wait for ever."""
+READ_TIMEOUTS = 10
+"""An answer may take so many read timeouts in all: a server that drips must not hold a wait for ever."""
 
 
 class KeyAuth(requests.auth.AuthBase):
@@ -43,6 +47,62 @@ class KeyAuth(requests.auth.AuthBase):
         return f"KeyAuth(conn_id={self._settings.conn_id!r})"
 
 
+class _BoundedReader(io.RawIOBase):
+    """Reads a socket until a moment has passed; a single read is bounded by the socket's own timeout."""
+
+    def __init__(self, raw: io.RawIOBase, *, ends_at: float) -> None:
+        self._raw, self._ends_at = raw, ends_at
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() > self._ends_at:
+            raise TimeoutError("the answer drips")
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _BoundedAnswer(http.client.HTTPResponse):
+    """An answer whose headers and body together may take ten read timeouts."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        if timeout := sock.gettimeout():
+            ends_at = time.monotonic() + READ_TIMEOUTS * timeout
+            self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), ends_at=ends_at))
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    class ConnectionCls(urllib3.connection.HTTPConnection):
+        """A connection whose answers end in time."""
+
+        response_class = _BoundedAnswer
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    class ConnectionCls(urllib3.connection.HTTPSConnection):
+        """The same with TLS."""
+
+        response_class = _BoundedAnswer
+
+
+class _BoundedAdapter(HTTPAdapter):
+    """Connects through those pools, with and without a proxy."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        return manager
+
+
 class _NoCookies(requests.cookies.RequestsCookieJar):
     def set_cookie(self, cookie: Any, *args: Any, **kwargs: Any) -> None:
         """Keep none: a wait must not depend on what a gateway put into one."""
@@ -54,6 +114,8 @@ class _Session(requests.Session):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._root = settings.root
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _BoundedAdapter())
         self._timeout = (settings.connect_timeout, settings.timeout)
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
@@ -145,14 +207,11 @@ class SyncTransport:
         """Read the decoded body up to the limit; None beyond it."""
         chunks: list[bytes] = []
         size = 0
-        ends_at = time.monotonic() + BODY_TIMEOUTS * self.settings.timeout
         while chunk := answer.raw.read1(READ_AT_ONCE, decode_content=True):
             chunks.append(chunk)
             size += len(chunk)
             if size > self._body_limit:
                 return None
-            if time.monotonic() > ends_at:
-                raise TimeoutError("the answer's body drips")
         return b"".join(chunks)
 
     def _fault(self, error: Exception, *, reused: bool) -> ApiFault:

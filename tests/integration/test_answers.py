@@ -6,54 +6,68 @@ import asyncio
 import math
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from airflow_ft_events.api import aio, sync
 from airflow_ft_events.api.errors import FineTuningApiError
 from airflow_ft_events.events import json_safe
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
+from tests.integration.conftest import Listener
+
+DRIPS = {
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{", b" "),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "one header": (b"HTTP/1.1 200 OK\r\nX-Long: ", b"a"),
+    "status line": (b"HTTP/1.1 200 ", b"O"),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
 
 
-@pytest.fixture
-def dripping() -> Iterator[str]:
-    """A server whose body never ends: a byte now and then, each well within the read timeout."""
-    listener = socket.create_server(("127.0.0.1", 0))
+@pytest.fixture(params=["plain", "TLS", "proxy"])
+def dripping(request: pytest.FixtureRequest, private_ca: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Start a server whose answers never end: a few bytes now and then, each well within the read timeout."""
     stopped = threading.Event()
+    way: str = request.param
+    with ExitStack() as stack:
 
-    def drip(connection: socket.socket) -> None:
-        with connection:
-            connection.recv(65_536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{")
-            while not stopped.wait(0.02):
-                try:
-                    connection.sendall(b" ")
-                except OSError:
-                    return
+        def start(first: bytes, again: bytes) -> dict[str, Any]:
+            def drip(served: socket.socket, connection: int) -> None:
+                served.recv(65_536)
+                served.sendall(first)
+                while not stopped.wait(0.02):
+                    served.sendall(again)
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=drip, args=(connection,), daemon=True).start()
+            tls = private_ca.server if way == "TLS" else None
+            listener = stack.enter_context(Listener(drip, tls=tls))
+            address = f"127.0.0.1:{listener.port}"
+            if way == "proxy":
+                monkeypatch.setenv("HTTP_PROXY", f"http://{address}")
+                return {"host": "http://ft.example/v1", "allow_http": True}
+            scheme = "https" if tls else "http"
+            return {"host": f"{scheme}://{address}/v1", "verify": str(private_ca.bundle)}
 
-    threading.Thread(target=serve, daemon=True).start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    stopped.set()
-    listener.close()
+        yield start
+        stopped.set()
 
 
-def test_a_body_that_drips_ends_as_a_timeout(dripping: str, connect: Any, call: Callable[..., Any]) -> None:
-    connect(dripping, timeout=0.1, max_retries=0)
-    began = time.monotonic()
+@pytest.mark.parametrize("what", DRIPS)
+def test_an_answer_that_drips_ends_as_a_timeout(
+    what: str, dripping: Any, connect: Any, call: Callable[..., Any], mocker: Any
+) -> None:
+    mocker.patch.object(sync, "READ_TIMEOUTS", 2)
+    mocker.patch.object(aio, "READ_TIMEOUTS", 2)
+    extra = dripping(*DRIPS[what])
+    connect(extra.pop("host"), timeout=0.1, max_retries=0, **extra)
+    hook = FineTuningHook()
+    hook._settings = replace(hook.settings, connect_timeout=0.5)  # part of the bound, and 10 s for everybody
     with pytest.raises(FineTuningApiError, match="no answer in"):
-        call(FineTuningHook(), "get_job", "ftjob-1")
-    assert time.monotonic() - began < 60
+        call(hook, "get_job", "ftjob-1")
 
 
 def test_numbers_that_are_none_become_null_at_any_depth() -> None:

@@ -149,6 +149,19 @@ def test_the_result_has_one_shape_on_each_vendor_and_does_not_differ_by_mode(
     assert found[0] == found[1] == found[2]
 
 
+def test_a_failure_names_its_reason_wherever_the_vendor_keeps_it(
+    family: Any, mode: str, simulated: Any, connect: Any, follow: Any
+) -> None:
+    sim = simulated(outcome="failed")
+    connect(sim)
+    result = follow(mode, sim.job_id, raise_on_failure=False)
+    job, last = sim.get_job(sim.job_id), sim.list_events(sim.job_id)[-1]
+    assert family.names_end == bool(job.get("error"))
+    told = job.get("error") or {"code": None, "message": last["message"], "param": None}
+    assert result["error"] == {name: told[name] for name in ("code", "message", "param")}
+    assert result["error"]["message"]
+
+
 def test_a_success_names_the_model_and_the_tokens_wherever_the_vendor_keeps_them(
     vendor: str, mode: str, simulated: Any, connect: Any, follow: Any
 ) -> None:
