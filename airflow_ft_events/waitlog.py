@@ -36,12 +36,13 @@ class WaitLog:
         if self._mode == "none" or not events:
             return []
         lines: list[Line] = [("info", "Earlier events are not shown here.")] if more_before else []
-        metrics = [event for event in events if event.is_metrics]
-        for event in metrics:
-            self._remember(event)
-        for event in events:
-            if event.is_metrics and self._mode == "messages":
-                if event is metrics[-1]:
+        metrics = {at for at, event in enumerate(events) if event.is_metrics}
+        for at in metrics:
+            self._remember(events[at])
+        last = max(metrics, default=None)
+        for at, event in enumerate(events):
+            if at in metrics and self._mode == "messages":
+                if at == last:
                     lines.append(("info", self._progress(event)))
                 continue
             when = iso_utc(event.created_at)

@@ -6,10 +6,12 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from airflow_ft_events.api.entra import awith_token
@@ -94,7 +96,7 @@ class AsyncTransport:
         self._network = network
         self._session = session
         self._body_limit = body_limit
-        self._headers = settings.all_headers
+        self._headers = CIMultiDict(settings.all_headers)
         self._token_lock = asyncio.Lock()
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._longest = settings.connect_timeout + READ_TIMEOUTS * settings.timeout
@@ -112,9 +114,8 @@ class AsyncTransport:
         """
         if self.settings.token_scope and (fault := await self._renew_token()):
             return fault
-        params = {**self.settings.params, **request.params}
+        query = _query((*self.settings.params.items(), *request.params.items()))
         try:
-            query = f"?{urlencode(params)}" if params else ""
             # a free connection is waited for without a limit; from then on nothing may hold a wait for ever
             async with (
                 self._slots,
@@ -146,7 +147,7 @@ class AsyncTransport:
             except FineTuningAuthError as error:
                 return ApiFault(FaultKind.NO_TOKEN, str(error).rstrip("."))
             if settings is not self.settings:
-                self.settings, self._headers = settings, settings.all_headers
+                self.settings, self._headers = settings, CIMultiDict(settings.all_headers)
         return None
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes | None:
@@ -180,6 +181,12 @@ class AsyncTransport:
             kind, what = FaultKind.BROKEN, "the connection broke"
         reason: BaseException = getattr(error, "os_error", None) or error
         return ApiFault(kind, f"{what} ({type(reason).__name__}: {_words(error, reason, settings)})")
+
+
+@lru_cache(maxsize=1024)
+def _query(params: tuple[tuple[str, str], ...]) -> str:
+    """Write query parameters; most polls of all waits have the same."""
+    return f"?{urlencode(dict(params))}" if params else ""
 
 
 def _words(error: Exception, reason: BaseException, settings: Settings) -> str:

@@ -29,6 +29,7 @@ BACKOFF_START = 1.0
 BACKOFF_MOST = 60.0
 LONGEST_RETRY_AFTER = 120.0
 """A call on a worker gives up when told to wait longer (the official client's limit)."""
+_JSON = msgspec.json.Decoder()
 _RETRIED = {408, 409, 429}
 _REQUEST_ID_HEADERS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id", "cf-ray")
 _KEY_LIKE = re.compile(
@@ -82,7 +83,7 @@ class ApiAnswer:
     @property
     def server_time(self) -> float | None:
         """The server's clock, seconds since 1970, from its Date header; None where that cannot be read."""
-        return _http_date(self.headers.get("date", ""))
+        return server_time(self.headers)
 
     @property
     def request_id(self) -> str | None:
@@ -135,6 +136,16 @@ def _http_date(text: str) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def server_time(headers: Mapping[str, str]) -> float | None:
+    """
+    Read the server's clock.
+
+    :param headers: of an answer.
+    :returns: seconds since 1970, from the Date header; None where that cannot be read.
+    """
+    return _http_date(headers.get("date", ""))
 
 
 def retry_after(answer: ApiAnswer, *, now: float) -> float | None:
@@ -220,7 +231,7 @@ def decode(body: bytes) -> Any:
     :raises ValueError: where they are no JSON.
     """
     try:
-        return msgspec.json.decode(body)
+        return _JSON.decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
         # the standard library also takes NaN, Infinity, lone surrogates and a byte order mark
         return json.loads(body)

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from airflow_ft_events.api import page_facts
 from airflow_ft_events.api.errors import FineTuningPagingError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, check, error_of, read_object, unreadable
-from airflow_ft_events.api.page_facts import find_made_ids, identify_among, order_by_ends, said_by, server_ids
 from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import (
     Event,
@@ -66,7 +66,7 @@ class Mark:
             ids=(*self.ids, *(event.id for event in newest))[-KEPT:],
             order=order,
             created_at=max(known, default=None),
-            hashes=(*self.hashes, *(said_by(event.raw) for event in newest))[-KEPT:],
+            hashes=(*self.hashes, *(page_facts.said_by(event.raw) for event in newest))[-KEPT:],
             length=length,
         )
 
@@ -237,8 +237,8 @@ class EventFeed:
             self._order, self.found = Order.OLDEST_FIRST if raws else self._order, True
         else:
             self._front = self._front or raws
-            self._order = order_by_ends(self._front, raws) or self._order
-        ids = server_ids(raws)
+            self._order = page_facts.order_by_ends(self._front, raws, believed=self._order) or self._order
+        ids = page_facts.server_ids(raws)
         if ids is None and self._page_count == 1 and not any(map(server_id, raws)):
             self._whole = raws if self.order is Order.OLDEST_FIRST else raws[::-1]
         unseen = self._unseen(raws, ids)
@@ -269,7 +269,7 @@ class EventFeed:
         whole = self._whole
         if whole is None or len(wanted) == len(whole) or not isinstance(self._pages, PageList):
             return identify(wanted, order=Order.OLDEST_FIRST)
-        return identify_among(wanted, whole)
+        return page_facts.identify_among(wanted, whole)
 
     def keep_newer_than(self, event_id: str, *, pages: Pages | None = None) -> None:
         """
@@ -344,7 +344,7 @@ class EventFeed:
         An event is seen where its id and what it says are: some servers give one id to several events.
         """
         for raw in self._page_before:  # not before another page comes: most polls are one
-            self._seen.add((str(raw["id"]), said_by(raw)))
+            self._seen.add((str(raw["id"]), page_facts.said_by(raw)))
         self._page_before = ()
         if ids is not None:
             fresh = set(ids)
@@ -356,7 +356,7 @@ class EventFeed:
         for raw in raws:
             given = server_id(raw)
             if given is not None:
-                said = (given, said_by(raw))
+                said = (given, page_facts.said_by(raw))
                 if said in self._seen:
                     continue
                 self._seen.add(said)
@@ -388,19 +388,17 @@ class EventFeed:
         if self._whole is not None:
             if mark.length and mark.hashes and mark.length <= len(raws):
                 last = mark.length - 1 if self.order is Order.OLDEST_FIRST else len(raws) - mark.length
-                if said_by(raws[last]) == mark.hashes[-1]:
+                if page_facts.said_by(raws[last]) == mark.hashes[-1]:
                     return [last]
             if not hashes:
-                found = find_made_ids(self._known, self._whole)
+                found = page_facts.find_made_ids(self._known, self._whole)
                 return (
                     found if self.order is Order.OLDEST_FIRST else [len(raws) - 1 - at for at in found[::-1]]
                 )
-            return [at for at, raw in enumerate(raws) if said_by(raw) in hashes]
+            return [at for at, raw in enumerate(raws) if page_facts.said_by(raw) in hashes]
         ids = ids if ids is not None else ids_of(raws, order=self.order)
         known_at = [at for at, given in enumerate(ids) if given in self._known]
-        # ids may be made up at each reading, or given to several events: what they say tells more
-        among = (known_at or range(len(raws))) if hashes else ()
-        return [at for at in among if said_by(raws[at]) in hashes] or known_at
+        return page_facts.known_by_words(raws, known_at, hashes, order=self.order) if hashes else known_at
 
     def _must_jump(self) -> bool:
         """Whether the first page showed the log's old end, so that the mark is far ahead."""

@@ -69,14 +69,19 @@ def find_made_ids(known: Collection[str], whole: Sequence[dict[str, Any]]) -> li
     return [at for at, given in zip(among, made, strict=True) if given in known]
 
 
-def order_by_ends(first: Sequence[dict[str, Any]], page: Sequence[dict[str, Any]]) -> Order | None:
+def order_by_ends(
+    first: Sequence[dict[str, Any]], page: Sequence[dict[str, Any]], *, believed: Order | None = None
+) -> Order | None:
     """
     Tell the order of a log from both ends of what was read of it.
 
     :param first: the first page.
     :param page: the newest page, perhaps the same.
+    :param believed: the order so far: one pair is enough to confirm it.
     :returns: what most of three pairs of events say; None where no times can tell.
     """
+    if page and believed is not None and order_of((first[0], page[-1])) is believed:
+        return believed
     pairs = min(PAIRS, len(first), len(page)) if page is not first else min(PAIRS, len(page) // 2)
     ends = zip(first[:pairs], page[: -pairs - 1 : -1], strict=True)
     votes = [order for pair in ends if (order := order_of(pair))]
@@ -84,3 +89,25 @@ def order_by_ends(first: Sequence[dict[str, Any]], page: Sequence[dict[str, Any]
         return order_of(page)
     against = sum(order is not votes[0] for order in votes)
     return votes[0] if 2 * against <= len(votes) else votes[-1]
+
+
+def known_by_words(
+    raws: Sequence[dict[str, Any]], known_at: Sequence[int], hashes: Collection[int], *, order: Order
+) -> Sequence[int]:
+    """
+    Find the events of a page that are known, where ids alone may mislead.
+
+    Some servers make ids up at each reading: then events are known by what they say. Others give one id to
+    several events: then the newest of them are new, as far as they say what no known one said.
+
+    :param raws: events as they came.
+    :param known_at: the places of those whose ids are known, in ascending order.
+    :param hashes: what the known ones say, by :func:`said_by`.
+    :param order: which end comes first.
+    :returns: the places of the known ones, in ascending order.
+    """
+    if not known_at:
+        return [at for at, raw in enumerate(raws) if said_by(raw) in hashes]
+    from_newest = known_at if order is Order.NEWEST_FIRST else known_at[::-1]
+    new = next((count for count, at in enumerate(from_newest) if said_by(raws[at]) in hashes), 0)
+    return known_at[new:] if order is Order.NEWEST_FIRST else known_at[: len(known_at) - new]

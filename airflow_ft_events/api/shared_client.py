@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from weakref import WeakKeyDictionary
 
 from airflow_ft_events.api.aio import TRIGGER_BODY_LIMIT, AsyncTransport, shared_session
 from airflow_ft_events.api.entra import forget_refused
-from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, retry_after
+from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, retry_after, server_time
 from airflow_ft_events.api.job_board import JobBoard
 from airflow_ft_events.api.network import Network
 from airflow_ft_events.api.settings import Settings
@@ -40,7 +40,7 @@ class SharedClient:
         self._transport: AsyncTransport | None = None
         self._not_before = 0.0
         self._refusals = 0
-        self._heard: ApiAnswer | None = None
+        self._heard: Mapping[str, str] = {}
         self._turn: float | None = None
         self._intervals: Counter[float] = Counter()
         self.board = JobBoard(self._send, pause_left=self.pause_left)
@@ -151,7 +151,7 @@ class SharedClient:
 
     def server_now(self) -> float:
         """:returns: the server's clock at its newest answer, seconds since 1970; ours where it shows none."""
-        told = self._heard.server_time if self._heard is not None else None
+        told = server_time(self._heard)
         return told if told is not None else clock().now()
 
     async def send(self, request: ApiRequest, *, patience: float = 0.0) -> Reply:
@@ -175,14 +175,14 @@ class SharedClient:
         assert self._transport is not None, "the client is not open"
         reply = await self._transport.send(request)
         if isinstance(reply, ApiAnswer):
-            self._heard = ApiAnswer(reply.status, reply.headers, b"")
-        if isinstance(reply, ApiAnswer) and reply.status == 429:
-            self._refusals += 1
-            now = clock().now()
-            asked = retry_after(reply, now=now)
-            self._not_before = max(
-                self._not_before, now + (asked if asked is not None else PAUSE_WITHOUT_WORD)
-            )
+            self._heard = reply.headers
+            if reply.status == 429:
+                self._refusals += 1
+                now = clock().now()
+                asked = retry_after(reply, now=now)
+                self._not_before = max(
+                    self._not_before, now + (asked if asked is not None else PAUSE_WITHOUT_WORD)
+                )
         return reply
 
 
