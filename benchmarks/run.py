@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import imports, read_log, waits
+from benchmarks import archive, imports, read_log, waits
 
-BENCHMARKS = {"imports": imports.run, "read_log": read_log.run, "waits": waits.run}
+BENCHMARKS = {"imports": imports.run, "read_log": read_log.run, "archive": archive.run, "waits": waits.run}
 
 
 def _detection() -> bool:
