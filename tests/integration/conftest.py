@@ -639,7 +639,7 @@ class PrivateCa:
 
 @pytest.fixture(scope="session")
 def private_ca(tmp_path_factory: pytest.TempPathFactory) -> PrivateCa:
-    """A CA and a certificate for 127.0.0.1, localhost and ft.example."""
+    """A CA and a certificate for 127.0.0.1, localhost, ft.example and Microsoft's sign-in host."""
     import ipaddress
 
     from cryptography import x509
@@ -683,7 +683,8 @@ def private_ca(tmp_path_factory: pytest.TempPathFactory) -> PrivateCa:
         )
         .sign(ca_key, hashes.SHA256())
     )
-    names = [x509.DNSName("localhost"), x509.DNSName("ft.example")]
+    hosts = ("localhost", "ft.example", "login.microsoftonline.com")
+    names = [x509.DNSName(host) for host in hosts]
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     certificate = (
         begun("a server", key.public_key())
