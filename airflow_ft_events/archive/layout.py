@@ -15,7 +15,7 @@ _COMPRESSIONS: dict[str, tuple[str | None, ...]] = {
 }
 _ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 # a colon before the first slash that begins no port; keys of S3 hold slashes themselves
-_PASSWORD_IN_URL = re.compile(r"://[^/@]*:(?!\d+/)[^@]*@")
+_PASSWORD_IN_URL = re.compile(r"://[^/@]*:(?!\d+/).*@")
 _NO_FOLDERS = ("file", "local", "memory")
 """Protocols whose paths do not begin with a bucket or a host."""
 

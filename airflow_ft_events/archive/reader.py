@@ -96,15 +96,16 @@ class StoredArchive:
         :returns: the manifest, None where there is none; and the events, oldest first.
         :raises FineTuningArchiveError: where the archive is missing or is not what its manifest says.
         """
-        manifest, left = self.manifest(), TRIES
+        before, left = None, TRIES
         for _ in range(MOST_TRIES):
+            manifest = self.manifest()
             try:
                 return manifest, list(self._events(manifest))
             except FineTuningArchiveError:
-                before, manifest = manifest, self.manifest()
-                left = left - 1 if manifest == before else TRIES
-                if not left or manifest is None:
+                left = left - 1 if manifest == before else TRIES - 1
+                if not left or (manifest is None and self.manifest() is None):
                     raise
+            before = manifest
             clock().sleep(PAUSE)
         raise FineTuningArchiveError(
             f"The archive {self.shown} is replaced again and again, faster than it can be read. Read it when "

@@ -309,7 +309,8 @@ class ArchiveWriter:
     def _commit(self, manifest: Manifest, *, part: Path, page: Path | None, content: Path) -> None:
         """Put the log's file, and last the manifest, which makes it the archive's."""
         storage, told = self._stored.storage, content.read_bytes()
-        self._refuse_to_cross(told)
+        if self._stored.manifest() != self._there:
+            raise self._crossed()
         if page:
             storage.put(page, self._report_name)
         for _ in range(COMMITS):
@@ -318,15 +319,11 @@ class ArchiveWriter:
                 storage.put(content, self._stored.manifest_name)
             # a run that should be dead may have written between the two
             self._there = self._stored.manifest()
-            self._refuse_to_cross(told)
+            if self._there is None or self._there.as_bytes() != told:
+                raise self._crossed()
             if self._stored.holds(manifest):
                 return
         raise self._crossed()
-
-    def _refuse_to_cross(self, told: bytes) -> None:
-        now = self._stored.manifest()
-        if now != self._there and (now is None or now.as_bytes() != told):
-            raise self._crossed()
 
     def _crossed(self) -> FineTuningArchiveError:
         return FineTuningArchiveError(
