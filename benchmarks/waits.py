@@ -20,8 +20,10 @@ from pathlib import Path
 ANSWER_AFTER = 0.05
 SECONDS = 10.0
 ROUNDS = 3
-"""How often single waits and the bare loop are measured in turn. The round with the least CPU counts: others ran
-beside other programs."""
+"""How often single waits and the bare loop are measured in turn.
+
+The round with the least CPU counts: the others ran beside other programs.
+"""
 SETTLE = 5.0
 """Seconds before counting starts: every wait has made its first look by then."""
 
