@@ -13,7 +13,7 @@ from airflow_ft_events.api.errors import (
     FineTuningError,
     FineTuningPagingError,
 )
-from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, Reply
+from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, Reply, scrub
 from airflow_ft_events.api.feed import KEPT, EventFeed, Mark
 from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import Event, one_line
@@ -288,7 +288,7 @@ class JobWatch:
         except FineTuningAnswerError as error:
             return Answered(Route.FAULT if self.job_seen else Route.MISSING, error)
         self.job_seen = True
-        status = one_line(job["status"], limit=60)
+        status = scrub(job["status"], self.settings, limit=60)
         if status != self.status:
             look.notes.append(("info", f"Job {self.job_id} is {status}."))
         self.status = status

@@ -82,6 +82,16 @@ class Settings:
         """What must not appear in any text: the key and the values of the connection's own headers."""
         return tuple(value for value in (self.key, *self.headers.values()) if len(value) >= 4)
 
+    def masked(self, text: str) -> str:
+        """
+        Mask the connection's secrets in a text that quotes the server.
+
+        :param text: may have several lines.
+        """
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
 
 class _Fields:
     """The fields of one connection, read with errors that name the connection and the field."""

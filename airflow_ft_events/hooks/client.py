@@ -216,6 +216,4 @@ class ClientHook(BaseHook):
 
         :param text: may have several lines.
         """
-        for secret in self._settings.secrets if self._settings else ():
-            text = text.replace(secret, "***")
-        return text
+        return self._settings.masked(text) if self._settings else text

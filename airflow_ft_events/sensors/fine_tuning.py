@@ -170,7 +170,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
             events = [event for event in events if event.created_at is None or event.created_at >= since]
             more_before = False
         for level, text in (*self._wait_log.lines(events, more_before=more_before), *look.notes):
-            getattr(self.log, level)("%s", text)
+            getattr(self.log, level)("%s", hook.masked(text))
         return look
 
     def _log_start(self, settings: Settings) -> None:

@@ -196,7 +196,7 @@ class FineTuningEventsTrigger(BaseTrigger):
             key = client.settings.key
             look = await self._look(watch, client, alone=last)
             count_poll(look, client)
-            self._log_look(look, wait_log)
+            self._log_look(look, wait_log, client.settings)
             if look.outcome is not None:
                 return {"kind": "outcome", "outcome": look.outcome.as_dict()}
             if _is_401(look) and not last and not renewed:
@@ -286,9 +286,9 @@ class FineTuningEventsTrigger(BaseTrigger):
             # after a pause the waits begin again one by one
             gap = pause + self.poll_interval * client.turn() if pause > 0 else 0.0
 
-    def _log_look(self, look: Look, wait_log: WaitLog) -> None:
+    def _log_look(self, look: Look, wait_log: WaitLog, settings: Settings) -> None:
         for level, text in (*wait_log.lines(look.events, more_before=look.more_before), *look.notes):
-            getattr(self.log, level)("%s", text)
+            getattr(self.log, level)("%s", settings.masked(text))
 
 
 def _is_401(look: Look) -> bool:
