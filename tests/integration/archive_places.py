@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,17 +19,18 @@ SECRET = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY"
 PLACES = ("folder", "s3")
 
 
-@contextmanager
-def s3_server() -> Iterator[str]:
-    """Run an S3 server on loopback; gives its URL."""
+@cache
+def s3_server() -> str:
+    """Run an S3 server on loopback as long as this process runs; gives its URL.
+
+    One for all tests, since Airflow keeps a store that it has opened under the id of its connection.
+    """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+    atexit.register(server.stop)
+    host, port = server.get_host_and_port()
+    return f"http://{host}:{port}"
 
 
 def aws_connection(url: str) -> str:
@@ -60,7 +60,7 @@ class Place:
         """The path of a file in it."""
         if self.kind == "folder":
             return str(self._folder / name)
-        return f"s3://aws_default@{self.bucket}/logs/{name}"
+        return f"s3://archive_store@{self.bucket}/logs/{name}"
 
     def names(self) -> list[str]:
         """What lies in it, folders below it as well."""
@@ -109,11 +109,6 @@ def archived(job_id: str, path: object, **options: Any) -> dict[str, Any]:
     )
     found: dict[str, Any] = task.execute({})
     return found
-
-
-def use_s3(url: str) -> None:
-    """Define the connection for this process and its children."""
-    os.environ["AIRFLOW_CONN_AWS_DEFAULT"] = aws_connection(url)
 
 
 def events_of(count: int, *, start: int = 0) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -118,6 +119,8 @@ def _run(told: dict[str, Any]) -> None:
     os.environ.update(told["env"])
     if told["die_at"] is not None:
         _die_at(told["die_at"])
+    if most := told["options"].pop("most_bytes", None):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     archived(told["job_id"], told["path"], **told["options"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +39,14 @@ ODD_EVENTS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
+def s3() -> str:
+    return s3_server()
 
 
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty folder of each kind."""
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(s3))
+    monkeypatch.setenv("AIRFLOW_CONN_ARCHIVE_STORE", aws_connection(s3))
     (tmp_path / "place").mkdir()
     return Place(request.param, folder=tmp_path / "place", s3=s3 if request.param != "folder" else None)
 

@@ -25,9 +25,8 @@ ADDING: dict[str, Any] = {"incremental": True}
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
+def s3() -> str:
+    return s3_server()
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def runs() -> Iterator[Runs]:
 
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(s3))
+    monkeypatch.setenv("AIRFLOW_CONN_ARCHIVE_STORE", aws_connection(s3))
     (tmp_path / "place").mkdir()
     return Place(request.param, folder=tmp_path / "place", s3=s3 if request.param == "s3" else None)
 
