@@ -41,9 +41,9 @@ class FineTuningEventsTrigger(BaseTrigger):
     """
     Wait for the end of a fine-tuning job.
 
-    It never raises: what it came to travels to the worker in its one event, as ``{"kind": "outcome" | "error" |
-    "timeout", …}``. A restart begins again from these parameters and loses nothing; nothing is ever started
-    or cancelled by it.
+    It never raises: what it came to travels to the worker in its one event, whose ``kind`` is ``outcome``,
+    ``error`` or ``timeout``. A restart begins again from these parameters and loses nothing; nothing is ever
+    started or cancelled by it.
 
     :param job_id: the job.
     :param conn_id: the connection; default ``fine_tuning_default``.
