@@ -162,14 +162,14 @@ def test_constraints_hold_only_plain_version_pins_that_pip_takes(project: Path, 
         assert (len(pin.specifier), pin.extras, pin.url) == (1, set(), None), pin
 
 
-EVERYWHERE = ("/bin/sh", "/dev/null", "/path/to/", "/usr/lib/postgresql/")
+# /bin/sh and /dev/null are everywhere, /path/to is nowhere, and Debian keeps PostgreSQL's server off the PATH; every
+# other absolute path is one machine's.
+EVERYWHERE = ("/bin/sh", "/dev/null", "/path/to/", "/usr/lib/postgresql")
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "Makefile", ".ci/run", *LINES.values()])
 def test_no_file_that_drives_the_build_names_a_registry_or_a_place_on_one_machine(project: Path, name: str):
     text = (project / name).read_text()
     assert not re.findall(r"(?:--|_)(?:extra-)?index|find-links=|pypi|https?://", text, re.IGNORECASE)
-    # /bin/sh and /dev/null are everywhere, /path/to is nowhere, and Debian keeps PostgreSQL's server off the PATH;
-    # every other absolute path is one machine's.
     absolute = re.findall(r"(?<![\w.$)*\"])/(?:\w[\w.-]*/)+[\w.-]+", text)
     assert not [path for path in absolute if not path.startswith(EVERYWHERE)]
