@@ -162,8 +162,7 @@ def test_constraints_hold_only_plain_version_pins_that_pip_takes(project: Path, 
         assert (len(pin.specifier), pin.extras, pin.url) == (1, set(), None), pin
 
 
-# /bin/sh and /dev/null are everywhere, /path/to is nowhere, and Debian keeps PostgreSQL's server off the PATH; every
-# other absolute path is one machine's.
+# Everywhere, nowhere, and where Debian keeps a server; every other absolute path is one machine's.
 EVERYWHERE = ("/bin/sh", "/dev/null", "/path/to/", "/usr/lib/postgresql")
 
 
