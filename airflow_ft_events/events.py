@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _STEP_IN_MESSAGE = re.compile(r"Step (\d{1,15})(?:/(\d{1,15}))?\b")
 _DEEPEST = 20
 _LEVELS = {
@@ -159,12 +160,12 @@ def server_id(raw: Mapping[str, Any]) -> str | None:
     Read the id that the server gave an event.
 
     :param raw: the event as it came.
-    :returns: the id, or None where it is missing, null, empty or no string.
+    :returns: the id, or None where it is missing, null, empty, no string, or one that no URL can carry.
     """
     found = raw.get("id")
     if isinstance(found, int) and not isinstance(found, bool):
-        return str(found)
-    return found if isinstance(found, str) and found else None
+        return str(found) if is_number(found) else None
+    return found if isinstance(found, str) and found and not _LONE_SURROGATE.search(found) else None
 
 
 def content_hash(raw: Mapping[str, Any]) -> str:
@@ -303,7 +304,7 @@ def ids_of(raws: Sequence[dict[str, Any]], *, order: Order) -> list[str]:
     :returns: one id each, in the order given.
     """
     ids = [raw.get("id") for raw in raws]
-    if "" not in ids and set(map(type, ids)) <= {str}:
+    if "" not in ids and set(map(type, ids)) <= {str} and "".join(ids).isascii():  # type: ignore[arg-type]
         return ids  # type: ignore[return-value]
     known = EventIds()
     made = [known.id_of(raw) for raw in (raws if order is Order.OLDEST_FIRST else reversed(raws))]

@@ -107,5 +107,6 @@ def test_the_public_errors_are_those_of_the_api_and_those_that_airflow_must_reco
         "FineTuningJobFailed",
         "FineTuningJobCancelled",
         "FineTuningGateViolated",
+        "FineTuningArchiveError",
         "ConditionError",
     } == set(exceptions.__all__)
