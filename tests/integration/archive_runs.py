@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -72,15 +73,22 @@ class Runs:
 def task_runs() -> Iterator[Runs]:
     """Keep a process that runs tasks."""
     command = [sys.executable, "-m", "tests.integration.archive_runs"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-    try:
-        yield Runs(process)
-    finally:
-        assert process.stdin
-        assert process.stdout
-        process.stdin.close()
-        process.wait(timeout=30)
-        process.stdout.close()
+    with tempfile.TemporaryDirectory(prefix="archive-runs-") as left:  # what killed tasks leave goes with it
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, "TMPDIR": left},
+        )
+        try:
+            yield Runs(process)
+        finally:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.close()
+            process.wait(timeout=30)
+            process.stdout.close()
 
 
 def _die_at(point: int) -> None:
@@ -116,7 +124,7 @@ def _die_at(point: int) -> None:
 def _run(told: dict[str, Any]) -> None:
     from tests.integration.archive_places import archived
 
-    os.environ.update(told["env"])
+    os.environ.update(told["env"] | {"TMPDIR": os.environ["TMPDIR"]})
     if told["die_at"] is not None:
         _die_at(told["die_at"])
     if most := told["options"].pop("most_bytes", None):
