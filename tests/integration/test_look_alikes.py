@@ -1,0 +1,82 @@
+"""Servers that nobody knows: a connection names no vendor, and what the server answers has to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_ft_events.exceptions import FineTuningJobFailed
+from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+
+# what a look-alike on OpenAI's paths may leave out or call otherwise
+WORDS = {"signals": {r"Training run \w+ is done": "succeeded", "RUN_BROKE": "failed"}}
+
+
+@pytest.fixture
+def vendor() -> str:
+    """Look-alikes speak on OpenAI's paths."""
+    return "openai"
+
+
+def steps(end: dict[str, Any], *, at: int = 600) -> list[dict[str, Any]]:
+    """A log without types, data and levels that OpenAI knows."""
+    told = [{"message": f"epoch {n}", "level": "warning" if n == 2 else "INFO"} for n in range(4)]
+    return [{"id": f"e{n}", **event, "offset": at * n // 4} for n, event in enumerate([*told, end])]
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_its_own_words_decide_where_it_shows_no_job(
+    order: str, simulated: Any, connect: Any, follow: Any, mode: str, clock: Any
+) -> None:
+    sim = simulated([], order=order, job_route=False)
+    job_id = sim.add_job(events=steps({"message": "Training run 7f is done"}))
+    connect(sim, **WORDS)
+    result = follow(mode, job_id, poke_interval=30)
+    assert (result["outcome"], result["decided_by"], result["vendor"]) == ("succeeded", "event", "openai")
+    assert 720 <= clock.passed <= 800
+
+
+def test_its_own_type_of_a_failure_fails_the_task(
+    simulated: Any, connect: Any, follow: Any, mode: str
+) -> None:
+    sim = simulated([], job_route=False)
+    job_id = sim.add_job(events=steps({"message": "Out of memory", "type": "RUN_BROKE"}))
+    connect(sim, **WORDS)
+    with pytest.raises(FineTuningJobFailed, match="Out of memory"):
+        follow(mode, job_id, poke_interval=30)
+
+
+def test_without_its_words_no_message_of_its_own_ends_a_wait(
+    simulated: Any, connect: Any, follow: Any, mode: str, end_of: Any
+) -> None:
+    sim = simulated([], job_route=False)
+    job_id = sim.add_job(events=steps({"message": "Training run 7f is done"}))
+    connect(sim)
+    assert end_of(follow, mode, job_id, poke_interval=60, timeout=3600) == "AirflowSensorTimeout"
+
+
+def test_its_words_only_open_the_eyes_where_it_shows_the_job(
+    simulated: Any, connect: Any, follow: Any, mode: str, clock: Any
+) -> None:
+    sim = simulated([])
+    states = [(0, "running"), (900, "failed")]
+    job_id = sim.add_job(events=steps({"message": "Training run 7f is done"}), status_timeline=states)
+    connect(sim, **WORDS)
+    result = follow(mode, job_id, poke_interval=30, raise_on_failure=False)
+    assert (result["outcome"], result["decided_by"]) == ("failed", "status")
+    assert clock.passed >= 900
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_its_order_is_told_by_its_answers_and_its_levels_read_as_ours(
+    order: str, simulated: Any, connect: Any, call: Any, clock: Any
+) -> None:
+    sim = simulated([], order=order)
+    job_id = sim.add_job(events=steps({"message": "Training run 7f is done"}), fill=False)
+    clock.sleep(700)
+    connect(sim, page_size=2)
+    hook = FineTuningHook()
+    assert call(hook, "list_events", job_id) == sim.list_events(job_id)
+    levels = [event.level for event in hook.read_events(job_id).collected_events()]
+    assert levels == ["info", "info", "warn", "info", ""]
