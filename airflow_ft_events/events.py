@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -138,11 +138,12 @@ def flat_numbers(data: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
     return ((name, value) for name, value in flat_values(data) if is_number(value))
 
 
-def json_safe(value: Any, *, depth: int = 200) -> Any:
+def json_safe(value: Any, *, mask: Callable[[str], str] | None = None, depth: int = 200) -> Any:
     """
     Make a value fit for XCom: databases refuse NaN and Infinity in JSON, and some servers send them.
 
     :param value: what was read from JSON.
+    :param mask: masks what no XCom may hold in each text and name; default None, nothing.
     :param depth: how deep it is followed; what lies deeper becomes None. Default 200.
     :returns: the same, with None for every number that is not finite.
     """
@@ -150,9 +151,14 @@ def json_safe(value: Any, *, depth: int = 200) -> Any:
         return None
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return mask(value) if mask else value
     if isinstance(value, dict):
-        return {name: json_safe(inner, depth=depth - 1) for name, inner in value.items()}
-    return [json_safe(inner, depth=depth - 1) for inner in value] if isinstance(value, list) else value
+        inner = {name: json_safe(each, mask=mask, depth=depth - 1) for name, each in value.items()}
+        return {mask(name): each for name, each in inner.items()} if mask else inner
+    return (
+        [json_safe(each, mask=mask, depth=depth - 1) for each in value] if isinstance(value, list) else value
+    )
 
 
 def server_id(raw: Mapping[str, Any]) -> str | None:

@@ -217,3 +217,11 @@ class ClientHook(BaseHook):
         :param text: may have several lines.
         """
         return self._settings.masked(text) if self._settings else text
+
+    def without_keys(self, text: str) -> str:
+        """
+        Mask long secrets only, in an event that must else stay as it came.
+
+        :param text: from the server.
+        """
+        return self._settings.without_keys(text) if self._settings else text

@@ -90,7 +90,7 @@ class FineTuningEventsOperator(SettledLogOperator):
         matched = len(kept)
         if self.max_events is not None:
             kept = kept[-self.max_events :]
-        found = [json_safe(event.raw) for event in kept]
+        found = [json_safe(event.raw, mask=hook.without_keys) for event in kept]
         self._check_size(found)
         summary = self._summary(kept, read, job=job, hook=hook)
         summary |= {"matched": matched, "newer_than_found": feed.found}
@@ -105,7 +105,7 @@ class FineTuningEventsOperator(SettledLogOperator):
             len(read),
             summary["status"] or "not shown",
         )
-        context["ti"].xcom_push(key="summary", value=summary)
+        context["ti"].xcom_push(key="summary", value=json_safe(summary, mask=hook.without_keys))
         return found
 
     def _passes(self, event: Event) -> bool:
@@ -149,7 +149,7 @@ class FineTuningEventsOperator(SettledLogOperator):
             "job_ended": outcome is not None if job else None,
             "status": str(job.get("status")) if job else None,
             "last_read_event": place_of(read[-1]) if read else None,
-            "metrics": json_safe(last_metrics(read)),
+            "metrics": last_metrics(read),
         }
 
 

@@ -318,8 +318,8 @@ class FineTuningEventsSensor(BaseSensorOperator):
     def _result(self, outcome: JobOutcome) -> dict[str, Any]:
         """Fill in metrics and last event by one last read, and return or raise what the outcome asks for."""
         events = self._last_events()
-        last = json_safe(events[-1].raw) if events else None
-        outcome = replace(outcome, last_event=last, metrics=json_safe(last_metrics(events)))
+        last = events[-1].raw if events else None
+        outcome = replace(outcome, last_event=last, metrics=last_metrics(events))
         if events:
             outcome = self._completed(outcome, events)
         finished = f", finished {outcome.finished_at}" if outcome.finished_at else ""
@@ -332,7 +332,8 @@ class FineTuningEventsSensor(BaseSensorOperator):
         )
         if self.raise_on_failure and not outcome.succeeded:
             raise self._job_error(outcome, events)
-        return outcome.as_dict()
+        found: dict[str, Any] = json_safe(outcome.as_dict(), mask=self._worker_hook().without_keys)
+        return found
 
     def _completed(self, outcome: JobOutcome, events: Sequence[Event]) -> JobOutcome:
         """Take from the log what the job does not tell: the model of a success, the reason of a failure."""

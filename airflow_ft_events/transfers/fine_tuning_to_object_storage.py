@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_ft_events.api.errors import FineTuningInputError
 from airflow_ft_events.archive.layout import INFER, check_path, is_template, layout_of
+from airflow_ft_events.events import json_safe
 from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_job_id
 from airflow_ft_events.operators.settled import SettledLogOperator
 
@@ -163,7 +164,8 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
             manifest.path,
             "the log is complete" if facts.complete else "the log is not complete yet",
         )
-        return manifest.as_dict()
+        found: dict[str, Any] = json_safe(manifest.as_dict(), mask=hook.without_keys)
+        return found
 
     def _facts(
         self, hook: FineTuningHook, job: Mapping[str, Any] | None, writer: ArchiveWriter, *, settled: bool

@@ -14,7 +14,7 @@ from airflow_ft_events.api.calls import aconverse
 from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, FineTuningInputError
 from airflow_ft_events.api.feed import Mark
 from airflow_ft_events.clock import clock
-from airflow_ft_events.events import Order, iso_utc, one_line
+from airflow_ft_events.events import Order, iso_utc, json_safe, one_line
 from airflow_ft_events.hooks.client import import_off_loop
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.inputs import DEFERRAL_KEY, check_job_id
@@ -196,7 +196,8 @@ class FineTuningEventsTrigger(BaseTrigger):
             count_poll(look, client)
             self._log_look(look, wait_log, client.settings)
             if look.outcome is not None:
-                return {"kind": "outcome", "outcome": look.outcome.as_dict()}
+                told = json_safe(look.outcome.as_dict(), mask=client.settings.without_keys)
+                return {"kind": "outcome", "outcome": told}
             if _is_401(look) and not last and not renewed:
                 again = partial(client.renew, refused_key=key, read_connection=self._read_connection)
                 renewed = await self._patiently(again)

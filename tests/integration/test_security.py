@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from airflow_ft_events.archive import read_archive
 from airflow_ft_events.exceptions import FineTuningError, FineTuningInputError
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.operators.fine_tuning import FineTuningEventsOperator
 from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
 from airflow_ft_events.simulator import Answer
+from airflow_ft_events.transfers.fine_tuning_to_object_storage import (
+    FineTuningEventsToObjectStorageOperator,
+)
 from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
 
 KEY = "sk-proj-Zx9Qw7TopSecretKey42AbCdEf"
@@ -278,3 +282,22 @@ def test_a_servers_words_cannot_forge_log_lines(
     assert type(failed).__name__ == "FineTuningJobFailed"
     assert text not in str(failed)
     assert text not in logs.text
+
+
+def test_an_event_that_repeats_the_key_comes_into_xcom_without_it_and_else_as_it_came(
+    simulated: Any, connect: Any, follow: Any, mode: str, task: Any, tmp_path: Any
+) -> None:
+    sim = simulated([], api_key=KEY)
+    said = {"message": f"Sent Bearer {KEY} to prod", "offset": -600, "data": {KEY: [KEY, 1.5, None]}}
+    job_id = sim.add_job(events=[said], status_timeline=[(-600, "succeeded")])
+    connect(sim, headers={"X-Stage": "prod"})
+    result = follow(mode, job_id)
+    events = FineTuningEventsOperator(task_id="collect", job_id=job_id).execute({"ti": task})
+    archive = FineTuningEventsToObjectStorageOperator(
+        task_id="archive", job_id=job_id, path=str(tmp_path / "log.jsonl")
+    ).execute({"ti": task})
+    assert_clean(json.dumps([result, events, archive, task.pushed]))
+    assert events[0]["message"] == "Sent Bearer *** to prod"
+    assert events[0]["data"] == {"***": ["***", 1.5, None]}
+    assert result["last_event"] == events[0]
+    assert read_archive(tmp_path / "log.jsonl") == sim.list_events(job_id)
