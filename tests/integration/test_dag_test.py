@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DagRunState
 
 from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
-from airflow_ft_events.simulator import ReceivedRequest, Simulator
+from airflow_ft_events.simulator import DIALECTS, ReceivedRequest, Simulator
 
 try:
     from airflow.dag_processing.dagbag import DagBag
@@ -95,14 +95,14 @@ OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
 @pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+def jobs(vendor: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     """Jobs that end when they are asked for the third time, however fast this machine is."""
     running = {
         "events": [{"message": "Fine-tuning job started", "offset": 0}],
         "status_timeline": [(0, "running")],
     }
     looks: Counter[str] = Counter()
-    with Simulator([running] * len(OUTCOMES)) as sim:
+    with Simulator([running] * len(OUTCOMES), vendor=vendor) as sim:
         ends = dict(zip(sim.job_ids, OUTCOMES, strict=True))
 
         def end_at_the_third_look(request: ReceivedRequest) -> None:
@@ -132,7 +132,12 @@ def resumed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return job_ids
 
 
-@pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "poke"])
+# minutes, if each server family were asked in both ways
+@pytest.mark.parametrize(
+    ("vendor", "deferrable"),
+    [*((vendor, True) for vendor in DIALECTS), ("openai", False)],
+    ids=[*(f"{vendor}-deferrable" for vendor in DIALECTS), "openai-poke"],
+)
 def test_a_dag_maps_over_jobs_branches_on_the_outcome_and_fails_where_it_must(
     deferrable: bool, dag_bag: DagBag, jobs: Simulator, resumed: list[str]
 ) -> None:
@@ -157,6 +162,7 @@ def test_a_dag_maps_over_jobs_branches_on_the_outcome_and_fails_where_it_must(
     }
     outcomes = {result["job_id"]: result["outcome"] for result in results["wait"]}
     assert outcomes == dict(zip(jobs.job_ids, OUTCOMES, strict=True))
-    assert results["collect"][0] == jobs.list_events(jobs.job_id)
+    messages = [event for event in jobs.list_events(jobs.job_id) if (event["type"] or "message") == "message"]
+    assert results["collect"][0] == messages
     # the first to look at a job came back from the triggerer
     assert set(resumed) == (set(jobs.job_ids) if deferrable else set())
