@@ -61,7 +61,7 @@ def example_ft_release_with_gate() -> None:
         task_id="archive",
         job_id="{{ params.job_id }}",
         conn_id="fine_tuning_default",
-        path="{{ params.folder }}/{{ params.job_id }}.jsonl.gz",
+        path="{{ params.folder }}/deployed/{{ params.job_id }}.jsonl.gz",
         deferrable=True,
     )
 

@@ -156,7 +156,8 @@ def list_checkpoints(settings: Settings, job_id: str) -> Generator[ApiRequest, R
     :param job_id: a checked job id.
     """
     path = f"{settings.vendor.jobs_path}/{quoted(job_id)}/checkpoints"
-    asked = ApiRequest(path=path, what=f"the checkpoints of job {job_id}", job_id=job_id)
+    what = f"the checkpoints of job {job_id}, which not every server has"
+    asked = ApiRequest(path=path, what=what, job_id=job_id)
     found = yield from _list_all(asked, settings, of="checkpoints", limit=None)
     return sorted(found, key=_step_of) if all(is_number(_step_of(each)) for each in found) else found
 

@@ -370,8 +370,8 @@ def _refusal(
     if status == 404:
         if request.job_id:
             return FineTuningJobNotFound, (
-                "Check the job id, and that this key's organization and project own the job on "
-                f"{settings.root}."
+                "Check the job id, that this key's organization and project own the job, and that 'Host' "
+                f"({settings.root}) is the root of the API with its path, such as /v1."
             )
         return FineTuningApiError, f"Check that 'Host' ({settings.root}) is the root of a fine-tuning API."
     if status == 429:
@@ -389,6 +389,8 @@ def _refusal(
             FineTuningApiError,
             "The trouble is the server's: try again later. This says nothing about the job itself.",
         )
+    if request.method == "POST" and status in (400, 409):
+        return FineTuningApiError, "A job that has ended cannot be cancelled any more: look at its status."
     return FineTuningApiError, (
         f"Check what it names, and that 'vendor' and 'Host' ({settings.root}) fit this server."
     )

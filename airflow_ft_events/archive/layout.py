@@ -119,28 +119,28 @@ def layout_of(path: str, *, file_format: object, compression: object) -> Layout:
             f"compression is {compression!r}; for {file_format} it must be one of {words}."
         )
     word = None if compression is None else str(compression)
-    _check_ending(path.lower(), file_format, gzip=file_format == "jsonl" and word == "gzip")
+    _check_ending(path, file_format, gzip=file_format == "jsonl" and word == "gzip")
     return Layout(file_format, word)
 
 
 def _check_ending(path: str, file_format: str, *, gzip: bool) -> None:
     """Refuse a path whose ending says something else; one that is not written out yet says nothing."""
-    path = shown_path(path)
+    shown, path = shown_path(path), path.lower()
     if path.rstrip().endswith(("}}", "%}")):
         return
     gzipped = path.endswith(".gz")
     if gzipped and not gzip:
         raise FineTuningInputError(
-            f"The path {path!r} ends in .gz, and its files are not to be gzip files: leave compression out, "
+            f"The path {shown!r} ends in .gz, and its files are not to be gzip files: leave compression out, "
             "or leave .gz out."
         )
     if gzip and not gzipped:
         raise FineTuningInputError(
-            f"The path {path!r} is to be a gzip file, and readers go by its ending: let it end in .gz."
+            f"The path {shown!r} is to be a gzip file, and readers go by its ending: let it end in .gz."
         )
     bare = path.removesuffix(".gz")
     for ending, meant in _ENDINGS.items():
         if bare.endswith(ending) and meant != file_format:
             raise FineTuningInputError(
-                f"The path {path!r} ends in {ending}, and file_format is {file_format!r}: they must agree."
+                f"The path {shown!r} ends in {ending}, and file_format is {file_format!r}: they must agree."
             )

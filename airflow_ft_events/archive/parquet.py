@@ -30,8 +30,8 @@ def arrow() -> Any:
         import pyarrow.parquet  # type: ignore[import-untyped]
     except ImportError:
         raise FineTuningInputError(
-            "file_format='parquet' needs pyarrow, which is not installed where this task runs. Install "
-            "airflow-ft-events[parquet] there, or write file_format='jsonl'."
+            "Writing and reading parquet needs pyarrow, which is not installed where this runs. Install "
+            "airflow-ft-events[parquet] there, or keep archives as jsonl."
         ) from None
     return pyarrow
 

@@ -268,7 +268,7 @@ class TellingStorage:
         except Exception as fault:  # noqa: BLE001 - botocore, gcsfs, adlfs, aiohttp: no base in common
             raise FineTuningArchiveError(
                 f"Cannot {doing} {self.shown(name)}{self._about}: {told_of(fault)}. No archived event is "
-                "lost. See to the cause, then let the task run again: it goes on from what is there."
+                "lost. See to the cause, then run this again; archiving goes on from what is there."
             ) from None
 
 

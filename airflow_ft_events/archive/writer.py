@@ -241,15 +241,17 @@ class ArchiveWriter:
         if written.newest:
             begun = mark or Mark()
             mark = begun.moved(written.newest, order=self._order if self._order_is_known else begun.order)
+        parts, there = (*earlier, part) if has_part else earlier, self._there
+        same = there is not None and tuple(there.parts) == parts and there.job.job_id == self._job_id
         return Manifest(
             job=facts,
             path=self._path,
             file_format=self._layout.file_format,
             compression=self._layout.compression,
-            parts=(*earlier, part) if has_part else earlier,
+            parts=parts,
             sha256=whole.hexdigest(),
             mark=mark,
-            report=None,
+            report=there.report if there is not None and same else None,
             package_version=__version__,
         )
 

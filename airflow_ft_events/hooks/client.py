@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
+import os
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -97,6 +99,7 @@ class ClientHook(BaseHook):
         return self._settings
 
     def _settings_from(self, connection: Connection, extra: dict[str, Any]) -> Settings:
+        _check_extra(self.conn_id, connection.extra, extra)
         settings = settings_of(
             conn_id=self.conn_id,
             conn_type=connection.conn_type or "",
@@ -115,9 +118,16 @@ class ClientHook(BaseHook):
         return settings
 
     def _no_connection(self) -> FineTuningInputError:
+        variable = f"AIRFLOW_CONN_{self.conn_id.upper()}"
+        if os.environ.get(variable):
+            return FineTuningInputError(
+                f"Connection {self.conn_id!r} cannot be read from {variable}, which is set. In a "
+                "URI, quote the base URL in it (https%3A%2F%2F…); in JSON, mind the quotes.",
+                conn_id=self.conn_id,
+            )
         return FineTuningInputError(
             f"Connection {self.conn_id!r} is not defined. Create it under Admin > Connections with type "
-            f"'Fine-tuning API', or set AIRFLOW_CONN_{self.conn_id.upper()}.",
+            f"'Fine-tuning API', or set {variable}.",
             conn_id=self.conn_id,
         )
 
@@ -225,3 +235,17 @@ class ClientHook(BaseHook):
         :param text: from the server.
         """
         return self._settings.without_keys(text) if self._settings else text
+
+
+def _check_extra(conn_id: str, written: object, read: dict[str, Any]) -> None:
+    """Refuse an extra that Airflow could not read: it goes on as if nothing had been set in it."""
+    if read or not isinstance(written, str) or not written.strip():
+        return
+    try:
+        json.loads(written)
+    except ValueError:
+        raise FineTuningInputError(
+            f"Connection {conn_id!r}: its extra is no JSON, so none of its settings can be read. It must be "
+            'an object, such as {"vendor": "azure", "timeout": 60}.',
+            conn_id=conn_id,
+        ) from None

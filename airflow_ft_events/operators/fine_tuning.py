@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
-from airflow_ft_events.events import Event, json_safe, last_metrics, level_of, place_of
+from airflow_ft_events.events import Event, json_safe, last_metrics, level_of, one_line, place_of
 from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_count
 from airflow_ft_events.operators.gate import FineTuningGateOperator
 from airflow_ft_events.operators.settled import SettledLogOperator
@@ -105,6 +105,13 @@ class FineTuningEventsOperator(SettledLogOperator):
             len(read),
             summary["status"] or "not shown",
         )
+        if read and not kept:
+            self.log.warning(
+                "Job %s: no event passed the filters; its log has the types %s and the levels %s.",
+                self.job_id,
+                ", ".join(sorted({one_line(event.type, limit=60) for event in read})),
+                ", ".join(sorted({one_line(event.level, limit=60) or "''" for event in read})),
+            )
         context["ti"].xcom_push(key="summary", value=json_safe(summary, mask=hook.without_keys))
         return found
 

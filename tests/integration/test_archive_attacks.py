@@ -196,7 +196,7 @@ def test_a_store_that_fails_in_the_middle_loses_nothing_and_is_named(
     assert "log.jsonl" in told
     assert sim.job_id in told
     assert "No space left on device" in told
-    assert "let the task run again" in told
+    assert "then run this again" in told
     if incremental or nth == 1:
         assert read_archive(path) == events_of(20)
     archived(sim.job_id, path, incremental=incremental)

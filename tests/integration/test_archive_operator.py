@@ -125,12 +125,14 @@ def test_parquet_holds_the_typed_view_of_every_event(tmp_path: Path, simulated: 
 def test_the_report_lies_beside_the_log_and_goes_when_it_would_show_another_one(
     tmp_path: Path, simulated: Any, connect: Any
 ) -> None:
-    sim = simulated([{"ended": True}])
+    sim = simulated([{"events": [{"message": "One"}], "status_timeline": [(0, "running")]}])
     connect(sim)
     for incremental in (False, True):
         manifest = archived(sim.job_id, tmp_path / "log.jsonl", report=True, incremental=incremental)
         assert manifest["report"] == "log.jsonl.report.html"
         assert sim.job_id in (tmp_path / manifest["report"]).read_text()
+    assert archived(sim.job_id, tmp_path / "log.jsonl") == manifest
+    sim.add_event(sim.job_id, {"message": "Two"})
     assert archived(sim.job_id, tmp_path / "log.jsonl")["report"] is None
     assert not (tmp_path / "log.jsonl.report.html").exists()
 

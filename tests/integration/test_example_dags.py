@@ -162,10 +162,11 @@ def test_release_is_skipped_unless_the_metrics_hold(
     decision = _xcom(run, "gate")
     assert decision["passed"] is deployed
     assert [row["passed"] for row in decision["conditions"]] == [deployed, True]
-    assert (tmp_path / f"{job_id}.jsonl.gz").exists() is deployed
+    log = tmp_path / "deployed" / f"{job_id}.jsonl.gz"
+    assert log.exists() is deployed
     if deployed:
         assert _xcom(run, "deploy") == simulator.get_job(job_id)["fine_tuned_model"]
-        assert read_archive(tmp_path / f"{job_id}.jsonl.gz") == simulator.list_events(job_id)
+        assert read_archive(log) == simulator.list_events(job_id)
 
 
 @pytest.mark.parametrize("outcome", ["succeeded", "failed"])

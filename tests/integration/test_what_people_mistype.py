@@ -1,0 +1,83 @@
+"""What people mistype, and what they are told: found by trying the package from its README alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_ft_events.exceptions import FineTuningApiError, FineTuningInputError, FineTuningJobNotFound
+from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+from airflow_ft_events.operators.fine_tuning import FineTuningEventsOperator
+from airflow_ft_events.transfers.fine_tuning_to_object_storage import (
+    FineTuningEventsToObjectStorageOperator,
+)
+
+
+@pytest.fixture
+def vendor() -> str:
+    """The mistakes are the same everywhere."""
+    return "openai"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["fine-tuning://:sk@http://127.0.0.1:1/v1", "{'conn_type': 'fine_tuning'}"],
+    ids=["URI", "JSON"],
+)
+def test_a_connection_that_is_set_and_cannot_be_read_is_not_called_undefined(
+    written: str, monkeypatch: pytest.MonkeyPatch, both: Any
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MISTYPED", written)
+    for error in both(FineTuningHook("mistyped"), "get_job", "ftjob-1"):
+        assert isinstance(error, FineTuningInputError | ValueError)
+        assert "not defined" not in str(error)
+
+
+def test_an_extra_that_is_no_json_is_refused_and_not_left_out(
+    monkeypatch: pytest.MonkeyPatch, both: Any
+) -> None:
+    told = {"conn_type": "fine_tuning", "host": "https://x.example/v1", "password": "k", "extra": "timeout=3"}
+    monkeypatch.setenv("AIRFLOW_CONN_MISTYPED", json.dumps(told))
+    for error in both(FineTuningHook("mistyped"), "get_job", "ftjob-1"):
+        assert isinstance(error, FineTuningInputError)
+        assert "'mistyped': its extra is no JSON" in str(error)
+
+
+def test_a_base_url_without_its_path_is_among_the_reasons_of_a_404(
+    simulated: Any, connect: Any, both: Any
+) -> None:
+    sim = simulated(ended=True)
+    connect(sim.base_url.removesuffix("/v1"), key=sim.api_key)
+    for error in both(FineTuningHook(), "get_job", sim.job_id):
+        assert isinstance(error, FineTuningJobNotFound)
+        assert "'Host' (" in str(error)
+        assert "such as /v1" in str(error)
+
+
+def test_a_job_that_has_ended_cannot_be_cancelled_and_that_is_said(
+    simulated: Any, connect: Any, both: Any
+) -> None:
+    sim = simulated(ended=True)
+    connect(sim)
+    for error in both(FineTuningHook(), "cancel_job", sim.job_id):
+        assert isinstance(error, FineTuningApiError)
+        assert "has ended cannot be cancelled" in str(error)
+
+
+def test_a_filter_that_lets_nothing_through_is_told_what_there_was(
+    simulated: Any, connect: Any, task: Any, logs: Any
+) -> None:
+    sim = simulated(ended=True)
+    connect(sim)
+    collect = FineTuningEventsOperator(task_id="collect", job_id=sim.job_id, types=["metric"])
+    assert collect.execute({"ti": task}) == []
+    assert "types message, metrics and the levels info" in logs.text
+
+
+def test_a_path_is_shown_as_it_was_written() -> None:
+    with pytest.raises(FineTuningInputError, match=r"/data/MyJob\.jsonl"):
+        FineTuningEventsToObjectStorageOperator(
+            task_id="archive", job_id="ftjob-1", path="/data/MyJob.jsonl", file_format="parquet"
+        )
