@@ -74,6 +74,12 @@ async def shared_session(network: Network) -> AsyncIterator[aiohttp.ClientSessio
             await shared.session.close()
 
 
+@lru_cache(maxsize=2048)
+def _url(text: str) -> URL:
+    """Parse a URL once: polls ask the same ones again and again, and what aiohttp derives stays with it."""
+    return URL(text, encoded=True)
+
+
 class AsyncTransport:
     """
     Sends requests over a shared session.
@@ -99,10 +105,11 @@ class AsyncTransport:
         self._headers = CIMultiDict(settings.all_headers)
         self._token_lock = asyncio.Lock()
         self._slots = asyncio.Semaphore(CONNECTIONS)
-        self._longest = settings.connect_timeout + READ_TIMEOUTS * settings.timeout
-        # per connect and per read, never in total: a total counts the wait for a free connection
+        # a total counts the wait for a free connection; here that is waited for before, without a limit
         self._timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=settings.connect_timeout, sock_read=settings.timeout
+            total=settings.connect_timeout + READ_TIMEOUTS * settings.timeout,
+            sock_connect=settings.connect_timeout,
+            sock_read=settings.timeout,
         )
 
     async def send(self, request: ApiRequest) -> Reply:
@@ -116,13 +123,11 @@ class AsyncTransport:
             return fault
         query = _query((*self.settings.params.items(), *request.params.items()))
         try:
-            # a free connection is waited for without a limit; from then on nothing may hold a wait for ever
             async with (
                 self._slots,
-                asyncio.timeout(self._longest),
                 self._session.request(
                     request.method,
-                    URL(f"{self.settings.root}{request.path}{query}", encoded=True),
+                    _url(f"{self.settings.root}{request.path}{query}"),
                     headers=self._headers,
                     timeout=self._timeout,
                     allow_redirects=False,
