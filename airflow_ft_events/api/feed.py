@@ -159,7 +159,7 @@ class EventFeed:
         self._asked: ApiRequest | None = None
         self._done = False
         self._seen_ids: set[str] = set()
-        self._seen: set[tuple[str, int]] = set()
+        self._seen: set[int] = set()
         self._page_before: Sequence[dict[str, Any]] = ()
         self._same_pages = 0
         self._last_page: Sequence[Any] = ()
@@ -343,8 +343,9 @@ class EventFeed:
 
         An event is seen where its id and what it says are: some servers give one id to several events.
         """
-        for raw in self._page_before:  # not before another page comes: most polls are one
-            self._seen.add((str(raw["id"]), page_facts.said_by(raw)))
+        if self._page_before:  # not before another page comes: most polls are one
+            before = [raw["id"] for raw in self._page_before]
+            self._seen.update(page_facts.keys_of(self._page_before, before))
         self._page_before = ()
         if ids is not None:
             fresh = set(ids)
@@ -356,7 +357,7 @@ class EventFeed:
         for raw in raws:
             given = server_id(raw)
             if given is not None:
-                said = (given, page_facts.said_by(raw))
+                (said,) = page_facts.keys_of([raw], [given])
                 if said in self._seen:
                     continue
                 self._seen.add(said)
@@ -420,9 +421,8 @@ class EventFeed:
             self._done = True
             return
         last = server_id(raws[-1]) if raws else None
-        said = [(raw.get("created_at"), raw.get("message"), raw.get("data")) for raw in raws]
-        self._same_pages = self._same_pages + 1 if said == self._last_page else 0
-        self._last_page = said
+        self._same_pages = self._same_pages + 1 if page_facts.say_the_same(raws, self._last_page) else 0
+        self._last_page = raws
         nowhere = last is None or last == self._cursor or not any_unseen or self._same_pages >= SAME_PAGES
         deep = newest_first and self._depth is not None and self._page_count >= self._depth
         if deep and (nowhere or self.order_is_known):  # else the newest events may lie further on

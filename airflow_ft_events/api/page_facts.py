@@ -35,6 +35,46 @@ def said_by(raw: Mapping[str, Any]) -> int:
         return hash((repr(at), repr(message), is_error))
 
 
+def keys_of(raws: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> list[int]:
+    """
+    Hash each event's id together with what it says.
+
+    :param raws: events as they came.
+    :param ids: their ids.
+    """
+    try:
+        # what said_by hashes, without a call for each event: a long log has many
+        return [
+            hash((given, raw.get("created_at"), raw.get("message"), raw.get("level") == "error"))
+            for given, raw in zip(ids, raws, strict=True)
+        ]
+    except TypeError:
+        # one by one, so that an event has the same key whatever else is on its page
+        return [_key_of(raw, given) for given, raw in zip(ids, raws, strict=True)]
+
+
+def _key_of(raw: Mapping[str, Any], given: str) -> int:
+    at, message, is_error = raw.get("created_at"), raw.get("message"), raw.get("level") == "error"
+    try:
+        return hash((given, at, message, is_error))
+    except TypeError:
+        return hash((given, repr(at), repr(message), is_error))
+
+
+def say_the_same(raws: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
+    """
+    Tell whether two pages say the same, whatever ids they give.
+
+    :param raws: a page.
+    :param others: the page before.
+    """
+    return 0 < len(raws) == len(others) and all(
+        raw.get(name) == other.get(name)
+        for raw, other in zip(raws, others, strict=True)
+        for name in ("message", "created_at", "data")
+    )
+
+
 def identify_among(wanted: Sequence[dict[str, Any]], whole: Sequence[dict[str, Any]]) -> list[Event]:
     """
     Make ids for a few events of a log that has none, the same as if they were made for all.
