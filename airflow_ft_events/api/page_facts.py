@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from airflow_ft_events.events import Event, Order, content_hash, ids_of, order_of
 
+_SAID = ("created_at", "message", "level")
+_WORDS = itemgetter(*_SAID)
 PAIRS = 3
 """Pairs of events, from both ends of what was read, that vote on the order: one odd time decides nothing."""
 
@@ -43,22 +46,19 @@ def keys_of(raws: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> list[int]:
     :param ids: their ids.
     """
     try:
-        # what said_by hashes, without a call for each event: a long log has many
-        return [
-            hash((given, raw.get("created_at"), raw.get("message"), raw.get("level") == "error"))
-            for given, raw in zip(ids, raws, strict=True)
-        ]
-    except TypeError:
+        # without a call for each event: a long log has many
+        return [hash((given, *said)) for given, said in zip(ids, map(_WORDS, raws), strict=True)]
+    except (KeyError, TypeError):
         # one by one, so that an event has the same key whatever else is on its page
         return [_key_of(raw, given) for given, raw in zip(ids, raws, strict=True)]
 
 
 def _key_of(raw: Mapping[str, Any], given: str) -> int:
-    at, message, is_error = raw.get("created_at"), raw.get("message"), raw.get("level") == "error"
+    said = [raw.get(name) for name in _SAID]
     try:
-        return hash((given, at, message, is_error))
+        return hash((given, *said))
     except TypeError:
-        return hash((given, repr(at), repr(message), is_error))
+        return hash((given, *map(repr, said)))
 
 
 def say_the_same(raws: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
