@@ -18,11 +18,8 @@ from airflow_ft_events.api.entra import awith_token
 from airflow_ft_events.api.errors import FineTuningAuthError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply, scrub
 from airflow_ft_events.api.network import Network, tls_context
-from airflow_ft_events.api.settings import Settings
+from airflow_ft_events.api.settings import READ_TIMEOUTS, WORKER_BODY_LIMIT, Settings
 
-WORKER_BODY_LIMIT = 32 * 1024 * 1024
-READ_TIMEOUTS = 10
-"""An answer may take so many read timeouts in all: a server that drips must not hold a wait for ever."""
 TRIGGER_BODY_LIMIT = 4 * 1024 * 1024
 CONNECTIONS = 100
 """Requests in flight that all waits of one event loop and connection share."""

@@ -30,6 +30,10 @@ KNOWN_EXTRA = {"vendor", "organization", "project", "api_version", "auth", "sign
 KNOWN_EXTRA |= {"timeout", "max_retries", "page_size", "verify", "allow_http"}
 _UNSHOWN = re.compile(r"^[^/]*@|[?#].*", re.DOTALL)
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+READ_TIMEOUTS = 10
+"""An answer may take so many read timeouts in all: a server that drips must not hold a wait for ever."""
+WORKER_BODY_LIMIT = 32 * 1024 * 1024
+"""Decoded bytes of an answer that are read at most on a worker."""
 KEY_LENGTH = 16
 """Characters from which on a secret cannot be an everyday word."""
 

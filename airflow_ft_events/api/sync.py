@@ -17,12 +17,9 @@ from airflow_ft_events.api.entra import with_token
 from airflow_ft_events.api.errors import FineTuningAuthError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply, scrub
 from airflow_ft_events.api.network import Network
-from airflow_ft_events.api.settings import Settings
+from airflow_ft_events.api.settings import READ_TIMEOUTS, WORKER_BODY_LIMIT, Settings
 
-WORKER_BODY_LIMIT = 32 * 1024 * 1024
 READ_AT_ONCE = 256 * 1024
-READ_TIMEOUTS = 10
-"""An answer may take so many read timeouts in all: a server that drips must not hold a wait for ever."""
 
 
 class KeyAuth(requests.auth.AuthBase):
