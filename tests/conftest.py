@@ -24,7 +24,7 @@ _USER_ENVIRONMENT = dict(os.environ)
 
 def _isolate_environment() -> None:
     proxies = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
-    prefixes = ("AIRFLOW_", "OPENAI_", "AZURE_OPENAI_", "OTEL_")
+    prefixes = ("AIRFLOW_", "OPENAI_", "AZURE_", "AWS_", "OTEL_")
     for name in list(os.environ):
         if name.startswith(prefixes) or name.lower() in proxies or name == "NETRC":
             del os.environ[name]
@@ -34,6 +34,8 @@ def _isolate_environment() -> None:
     os.environ |= {
         "HOME": str(_HOME / "home"),
         "AIRFLOW_HOME": str(_HOME),
+        # without credentials, no test looks for those of a machine in a cloud
+        "AWS_EC2_METADATA_DISABLED": "true",
         "AIRFLOW__CORE__DAGS_FOLDER": str(_HOME / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",

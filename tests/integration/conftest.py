@@ -32,6 +32,10 @@ try:
     from airflow.providers.common.compat.sdk import AirflowRescheduleException
 except ImportError:
     from airflow.exceptions import AirflowRescheduleException
+try:
+    from airflow.sdk.io import store as object_stores
+except ImportError:
+    from airflow.io import store as object_stores
 
 START = 1_800_000_000.0
 
@@ -72,6 +76,12 @@ class DrivenClock(Clock):
 
     def luck(self) -> float:
         return self.lucky
+
+
+@pytest.fixture(autouse=True)
+def _no_opened_stores() -> None:
+    """Airflow keeps each store that a process has opened, by the id of its connection alone."""
+    object_stores._STORE_CACHE.clear()
 
 
 @pytest.fixture
