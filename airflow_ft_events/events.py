@@ -65,9 +65,9 @@ def epoch_seconds(value: object) -> float | None:
     :param value: seconds since 1970 (number or digits) or an ISO 8601 string (Together).
     :returns: seconds since 1970, or None where it cannot be read.
     """
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
+    if type(value) not in (int, float):  # a bool is no number here
+        if not isinstance(value, str):
+            return None
         text = value.strip()
         try:
             value = float(text)
@@ -77,9 +77,7 @@ def epoch_seconds(value: object) -> float | None:
             except ValueError:
                 return None
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, int | float) and 0 < value < 1e11:
-        return float(value)
-    return None
+    return float(value) if 0 < value < 1e11 else None  # type: ignore[operator,arg-type]
 
 
 def _whole(value: object) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote
 
 from airflow_ft_events.api.errors import FineTuningInputError
@@ -81,6 +82,7 @@ def check_count(name: str, value: object, *, optional: bool = True) -> None:
         )
 
 
+@lru_cache(maxsize=4096)
 def quoted(segment: str) -> str:
     """
     Quote one segment of a path.

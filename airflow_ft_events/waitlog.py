@@ -19,10 +19,13 @@ class WaitLog:
 
     :param mode: ``messages`` (messages, and one progress line for all metrics of a poll), ``all``, or
         ``none``.
+    :param quiet: whether the log takes warnings and errors only, so that no other line is made; default
+        False.
     """
 
-    def __init__(self, mode: LogEvents) -> None:
+    def __init__(self, mode: LogEvents, *, quiet: bool = False) -> None:
         self._mode = mode
+        self._quiet = quiet
         self._first: tuple[int, float] | None = None
 
     def lines(self, events: Sequence[Event], *, more_before: bool = False) -> list[Line]:
@@ -35,19 +38,19 @@ class WaitLog:
         """
         if self._mode == "none" or not events:
             return []
+        if self._quiet:
+            grave = [event for event in events if event.level in _LOGGED_AS]
+            return [_line(event) for event in grave if self._mode == "all" or not event.is_metrics]
         lines: list[Line] = [("info", "Earlier events are not shown here.")] if more_before else []
         metrics = {at for at, event in enumerate(events) if event.is_metrics}
         for at in metrics:
             self._remember(events[at])
         last = max(metrics, default=None)
         for at, event in enumerate(events):
-            if at in metrics and self._mode == "messages":
-                if at == last:
-                    lines.append(("info", self._progress(event)))
-                continue
-            when = iso_utc(event.created_at)
-            text = one_line(event.message) or f"(no message, type {one_line(event.type, limit=60)})"
-            lines.append((_LOGGED_AS.get(event.level, "info"), f"{when[:19]}Z {text}" if when else text))
+            if at not in metrics or self._mode == "all":
+                lines.append(_line(event))
+            elif at == last:
+                lines.append(("info", self._progress(event)))
         return lines
 
     def _remember(self, event: Event) -> None:
@@ -76,6 +79,12 @@ class WaitLog:
         if self._first is None or at is None or at <= self._first[1] or step <= self._first[0]:
             return None
         return (step - self._first[0]) / (at - self._first[1])
+
+
+def _line(event: Event) -> Line:
+    when = iso_utc(event.created_at)
+    text = one_line(event.message) or f"(no message, type {one_line(event.type, limit=60)})"
+    return _LOGGED_AS.get(event.level, "info"), f"{when[:19]}Z {text}" if when else text
 
 
 def _duration(seconds: float) -> str:

@@ -119,21 +119,21 @@ class AsyncTransport:
         if self.settings.token_scope and (fault := await self._renew_token()):
             return fault
         query = _query((*self.settings.params.items(), *request.params.items()))
+        await self._slots.acquire()
         try:
-            async with (
-                self._slots,
-                self._session.request(
-                    request.method,
-                    _url(f"{self.settings.root}{request.path}{query}"),
-                    headers=self._headers,
-                    timeout=self._timeout,
-                    allow_redirects=False,
-                    proxy=self._network.proxy,
-                ) as answer,
-            ):
+            async with self._session.request(
+                request.method,
+                _url(f"{self.settings.root}{request.path}{query}"),
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+                proxy=self._network.proxy,
+            ) as answer:
                 body = await self._body(answer)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return self._fault(error)
+        finally:
+            self._slots.release()
         if body is None:
             limit = self._body_limit // (1024 * 1024)
             return ApiFault(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from airflow_ft_events.api import page_facts
 from airflow_ft_events.api.errors import FineTuningPagingError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, check, error_of, read_object, unreadable
+from airflow_ft_events.api.seen import Seen
 from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import (
     Event,
@@ -158,12 +159,10 @@ class EventFeed:
         self._probing = False
         self._asked: ApiRequest | None = None
         self._done = False
-        self._seen_ids: set[str] = set()
-        self._seen: set[int] = set()
-        self._page_before: Sequence[dict[str, Any]] = ()
         self._same_pages = 0
         self._last_page: Sequence[Any] = ()
         self._pages: Pages = PageList() if pages is None else pages
+        self._seen = Seen(keeps_pages=pages is None)
         self._page_count = 0
         self._front: Sequence[dict[str, Any]] = ()
         self._whole: Sequence[dict[str, Any]] | None = None
@@ -241,11 +240,12 @@ class EventFeed:
         ids = page_facts.server_ids(raws)
         if ids is None and self._page_count == 1 and not any(map(server_id, raws)):
             self._whole = raws if self.order is Order.OLDEST_FIRST else raws[::-1]
-        unseen = self._unseen(raws, ids)
+        unseen = self._seen.unseen(raws, ids)
         new = self._newer_than_mark(raws, ids, unseen) if self._mark else unseen
         if self._must_jump():
             self._cursor, self._seeking = self._mark.last_id if self._mark else None, True
-            self._seen_ids, self._seen, self._page_before, self._front = set(), set(), (), ()
+            self._front = ()
+            self._seen.clear()
             return self._nothing()
         self._pages.append(new)
         short = self._short_page_ends and len(raws) < int(request.params.get("limit", 0))
@@ -337,34 +337,6 @@ class EventFeed:
         has_more = page.get("has_more")
         return raws, has_more if isinstance(has_more, bool) else None
 
-    def _unseen(self, raws: list[dict[str, Any]], ids: Sequence[str] | None) -> list[dict[str, Any]]:
-        """
-        Those of a page that this walk has not seen; without ids nothing can be told, so all are kept.
-
-        An event is seen where its id and what it says are: some servers give one id to several events.
-        """
-        if self._page_before:  # not before another page comes: most polls are one
-            before = [raw["id"] for raw in self._page_before]
-            self._seen.update(page_facts.keys_of(self._page_before, before))
-        self._page_before = ()
-        if ids is not None:
-            fresh = set(ids)
-            if len(fresh) == len(raws) and fresh.isdisjoint(self._seen_ids):
-                self._seen_ids |= fresh
-                self._page_before = raws
-                return raws
-        unseen: list[dict[str, Any]] = []
-        for raw in raws:
-            given = server_id(raw)
-            if given is not None:
-                (said,) = page_facts.keys_of([raw], [given])
-                if said in self._seen:
-                    continue
-                self._seen.add(said)
-                self._seen_ids.add(given)
-            unseen.append(raw)
-        return unseen
-
     def _newer_than_mark(
         self, raws: list[dict[str, Any]], ids: Sequence[str] | None, unseen: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
@@ -385,7 +357,7 @@ class EventFeed:
     def _known_at(self, raws: list[dict[str, Any]], ids: Sequence[str] | None) -> Sequence[int]:
         """Where on a page the events are that the mark knows."""
         mark = self._mark or Mark()
-        hashes = frozenset(mark.hashes)
+        hashes = mark.hashes
         if self._whole is not None:
             if mark.length and mark.hashes and mark.length <= len(raws):
                 last = mark.length - 1 if self.order is Order.OLDEST_FIRST else len(raws) - mark.length
@@ -396,7 +368,8 @@ class EventFeed:
                 return (
                     found if self.order is Order.OLDEST_FIRST else [len(raws) - 1 - at for at in found[::-1]]
                 )
-            return [at for at, raw in enumerate(raws) if page_facts.said_by(raw) in hashes]
+            said = frozenset(hashes)
+            return [at for at, raw in enumerate(raws) if page_facts.said_by(raw) in said]
         ids = ids if ids is not None else ids_of(raws, order=self.order)
         known_at = [at for at, given in enumerate(ids) if given in self._known]
         return page_facts.known_by_words(raws, known_at, hashes, order=self.order) if hashes else known_at

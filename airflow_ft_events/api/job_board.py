@@ -123,10 +123,10 @@ class JobBoard:
                     if not await self._look():
                         not_before = now + self.period
                     now = clock().now()
+                held_until = now + (self.period if self._pause_left() <= 0 else 0.0)
+                fresh, off = now - self._looked_at < self.period, not self.in_use
                 for asker in tuple(self._askers):
-                    out_of_patience = asker.until <= now + (self.period if self._pause_left() <= 0 else 0.0)
-                    fresh = now - self._looked_at < self.period
-                    if not self.in_use or out_of_patience or (fresh and self._has_news(asker)):
+                    if off or asker.until <= held_until or (fresh and self._has_news(asker)):
                         self._release(asker)
         except Exception:
             # whatever a server's list holds, the waits go on by themselves

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 from airflow_ft_events.events import Event, Order, content_hash, ids_of, order_of
 
-_SAID = ("created_at", "message", "level")
-_WORDS = itemgetter(*_SAID)
 PAIRS = 3
 """Pairs of events, from both ends of what was read, that vote on the order: one odd time decides nothing."""
 
@@ -36,29 +33,6 @@ def said_by(raw: Mapping[str, Any]) -> int:
         return hash((at, message, is_error))
     except TypeError:
         return hash((repr(at), repr(message), is_error))
-
-
-def keys_of(raws: Sequence[Mapping[str, Any]], ids: Sequence[str]) -> list[int]:
-    """
-    Hash each event's id together with what it says.
-
-    :param raws: events as they came.
-    :param ids: their ids.
-    """
-    try:
-        # without a call for each event: a long log has many
-        return [hash((given, *said)) for given, said in zip(ids, map(_WORDS, raws), strict=True)]
-    except (KeyError, TypeError):
-        # one by one, so that an event has the same key whatever else is on its page
-        return [_key_of(raw, given) for given, raw in zip(ids, raws, strict=True)]
-
-
-def _key_of(raw: Mapping[str, Any], given: str) -> int:
-    said = [raw.get(name) for name in _SAID]
-    try:
-        return hash((given, *said))
-    except TypeError:
-        return hash((given, *map(repr, said)))
 
 
 def say_the_same(raws: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
@@ -147,7 +121,8 @@ def known_by_words(
     :returns: the places of the known ones, in ascending order.
     """
     if not known_at:
-        return [at for at, raw in enumerate(raws) if said_by(raw) in hashes]
+        said = frozenset(hashes)  # else most polls look two of them up, and a set would cost more
+        return [at for at, raw in enumerate(raws) if said_by(raw) in said]
     from_newest = known_at if order is Order.NEWEST_FIRST else known_at[::-1]
     new = next((count for count, at in enumerate(from_newest) if said_by(raws[at]) in hashes), 0)
     return known_at[new:] if order is Order.NEWEST_FIRST else known_at[: len(known_at) - new]

@@ -154,22 +154,22 @@ class SharedClient:
         told = server_time(self._heard)
         return told if told is not None else clock().now()
 
-    async def send(self, request: ApiRequest, *, patience: float = 0.0) -> Reply:
+    def send(self, request: ApiRequest, *, patience: float = 0.0) -> Awaitable[Reply]:
         """
         Carry one request, or answer it from a look that many waits share.
 
         :param request: it.
         :param patience: seconds for which the answer may be held back while nothing changes; default 0.
         """
-        return await self.board.send(request, patience=patience)
+        return self.board.send(request, patience=patience)
 
-    async def send_alone(self, request: ApiRequest) -> Reply:
+    def send_alone(self, request: ApiRequest) -> Awaitable[Reply]:
         """
         Carry one request, whatever others have asked: for a wait's last look.
 
         :param request: it.
         """
-        return await self._send(request)
+        return self._send(request)
 
     async def _send(self, request: ApiRequest) -> Reply:
         assert self._transport is not None, "the client is not open"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -186,7 +187,8 @@ class FineTuningEventsTrigger(BaseTrigger):
 
     async def _follow(self, client: SharedClient) -> dict[str, Any]:
         """Follow the job to its end, or to the end of the wait."""
-        watch, wait_log = self._new_watch(client.settings), WaitLog(self.log_events)
+        watch = self._new_watch(client.settings)
+        wait_log = WaitLog(self.log_events, quiet=not self.log.isEnabledFor(logging.INFO))
         await self._sleep(client, self.poll_interval * client.turn())
         renewed = False
         while True:

@@ -85,7 +85,7 @@ with DAG("ft_branching_DEFERRABLE", schedule=None, start_date=datetime.datetime(
 def dag_bag(airflow_db: Path) -> DagBag:
     """The Dags, in the configured folder: Airflow 3 runs nothing else."""
     folder = airflow_db / "dags" / "branching"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for deferrable in ("True", "False"):
         (folder / f"branching_{deferrable}.py").write_text(DAG.replace("DEFERRABLE", deferrable))
     return DagBag(dag_folder=str(folder))

@@ -40,7 +40,8 @@ SPEED = 100.0
 def dag_bag(project: Path, airflow_db: Path) -> DagBag:
     """The examples, in the configured Dags folder: Airflow 3 runs nothing else."""
     folder = airflow_db / "dags" / "examples"
-    shutil.copytree(project / "example_dags", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(project / "example_dags", folder, ignore=ignore, dirs_exist_ok=True)
     return DagBag(dag_folder=str(folder))
 
 

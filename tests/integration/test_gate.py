@@ -360,7 +360,7 @@ with DAG("ft_gates", schedule=None, start_date=datetime.datetime(2024, 1, 1), pa
 def dag_bag(airflow_db: Path) -> DagBag:
     """The Dag, in the configured folder: Airflow 3 runs nothing else."""
     folder = airflow_db / "dags" / "gates"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "gates.py").write_text(GATES)
     return DagBag(dag_folder=str(folder))
 

@@ -173,3 +173,16 @@ def test_strange_numbers_never_break_a_line(mode: Any, value: Any) -> None:
         (step(0, 1, total=1e14), step(value, 2, total=1e14)),
     ):
         assert all(text for _, text in log.lines([first, last]))
+
+
+@pytest.mark.parametrize("mode", ["messages", "all"])
+def test_a_log_without_info_lines_gets_the_same_warnings(mode: Any) -> None:
+    polls = [
+        [step(0, 1, total=100), message(1, "Careful", level="warning")],
+        [message(2, "Job goes on"), step(60, 31, total=100), message(61, "Broke", level="error")],
+    ]
+    loud, quiet = WaitLog(mode), WaitLog(mode, quiet=True)
+    for events in polls:
+        lines = loud.lines(events, more_before=True)
+        assert quiet.lines(events, more_before=True) == [line for line in lines if line[0] != "info"]
+    assert WaitLog("none", quiet=True).lines(polls[0]) == []
