@@ -14,6 +14,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import Param, dag, task
 
 from airflow_ft_events.archive import read_archive
+from airflow_ft_events.events import epoch_seconds
 from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
 from airflow_ft_events.transfers.fine_tuning_to_object_storage import FineTuningEventsToObjectStorageOperator
 
@@ -52,8 +53,10 @@ def example_ft_archive_to_folder() -> None:
     @task
     def longest_silence(manifest: dict[str, Any]) -> float:
         """Find out for how many seconds the job said nothing."""
-        times = [event["created_at"] for event in read_archive(manifest["path"])]
-        silence = max((after - before for before, after in pairwise(times)), default=0)
+        # seconds since 1970 or an ISO date, depending on the server
+        times = [epoch_seconds(event.get("created_at")) for event in read_archive(manifest["path"])]
+        known = [time for time in times if time is not None]
+        silence = max((after - before for before, after in pairwise(known)), default=0)
         print(f"{manifest['count']} events in {manifest['path']}; the longest silence took {silence} s")
         return float(silence)
 

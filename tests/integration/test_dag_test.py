@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DagRunState
 
 from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
-from airflow_ft_events.simulator import DIALECTS, ReceivedRequest, Simulator
+from airflow_ft_events.simulator import ReceivedRequest, Simulator
 
 try:
     from airflow.dag_processing.dagbag import DagBag
@@ -132,12 +132,7 @@ def resumed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return job_ids
 
 
-# minutes, if each server family were asked in both ways
-@pytest.mark.parametrize(
-    ("vendor", "deferrable"),
-    [*((vendor, True) for vendor in DIALECTS), ("openai", False)],
-    ids=[*(f"{vendor}-deferrable" for vendor in DIALECTS), "openai-poke"],
-)
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferrable", "poke"])
 def test_a_dag_maps_over_jobs_branches_on_the_outcome_and_fails_where_it_must(
     deferrable: bool, dag_bag: DagBag, jobs: Simulator, resumed: list[str]
 ) -> None:
