@@ -15,6 +15,7 @@ from airflow_ft_events.api.errors import FineTuningArchiveError
 from airflow_ft_events.archive import read_archive
 from airflow_ft_events.events import EventIds
 from tests.integration.archive_places import PLACES, Place, archived, aws_connection, events_of, s3_server
+from tests.integration.conftest import Family
 
 FORMS = {
     "jsonl": ("log.jsonl", {}),
@@ -114,7 +115,6 @@ def test_a_log_reads_back_oldest_first_each_event_once_whatever_the_vendor(
     assert (manifest["first_event"]["id"], manifest["last_event"]["id"]) == (known[0], known[-1])
 
 
-@pytest.mark.parametrize("vendor", ["openai"])
 def test_the_same_log_gives_the_same_bytes_again_and_in_an_empty_place(
     form: Any, place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -132,7 +132,6 @@ def test_the_same_log_gives_the_same_bytes_again_and_in_an_empty_place(
 
 
 @pytest.mark.parametrize("place", ["folder"], indirect=True)
-@pytest.mark.parametrize("vendor", ["openai", "nebius"])
 def test_what_no_sane_server_sends_reads_back_as_it_came(
     form: Any, place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -145,7 +144,6 @@ def test_what_no_sane_server_sends_reads_back_as_it_came(
 
 
 @pytest.mark.parametrize("place", ["folder"], indirect=True)
-@pytest.mark.parametrize("vendor", ["together"])
 def test_events_without_ids_are_all_kept_and_equal_ones_counted(
     form: Any, place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -164,7 +162,6 @@ def test_events_without_ids_are_all_kept_and_equal_ones_counted(
 
 
 @pytest.mark.parametrize("place", ["folder"], indirect=True)
-@pytest.mark.parametrize("vendor", ["openai", "together"])
 def test_an_empty_log_is_an_archive_of_no_events(
     form: Any, place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -183,9 +180,7 @@ def test_an_empty_log_is_an_archive_of_no_events(
 
 
 ADDS = pytest.mark.parametrize("incremental", [False, True], ids=["whole", "incremental"])
-ONE_VENDOR = pytest.mark.parametrize("vendor", ["openai"])
 LOCAL = pytest.mark.parametrize("place", ["folder"], indirect=True)
-EVERY_ORDER = pytest.mark.parametrize("vendor", ["openai", "nebius", "together"])
 
 
 def grow(sim: Any, count: int) -> list[Any]:
@@ -196,7 +191,6 @@ def grow(sim: Any, count: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("place", ["folder"], indirect=True)
-@EVERY_ORDER
 def test_a_longer_log_takes_the_place_of_a_shorter_one(
     form: Any, place: Place, simulated: Any, connect: Any, clock: Any
 ) -> None:
@@ -211,9 +205,8 @@ def test_a_longer_log_takes_the_place_of_a_shorter_one(
     assert len(manifest["parts"]) == (4 if options.get("incremental") else 1)
 
 
-@ONE_VENDOR
 def test_an_incremental_run_reads_and_writes_only_what_is_new(
-    place: Place, simulated: Any, connect: Any
+    family: Family, place: Place, simulated: Any, connect: Any
 ) -> None:
     sim = simulated(script(events_of(500)))
     connect(sim)
@@ -221,14 +214,14 @@ def test_an_incremental_run_reads_and_writes_only_what_is_new(
     before, asked = place.files(), sim.count(route="events")
     events = grow(sim, 3)
     manifest = archived(sim.job_id, place.path("log.jsonl"), incremental=True)
-    assert sim.count(route="events") == asked + 1
+    # one that goes on from a cursor may not have known it: its first page tells, beside an empty last one
+    assert sim.count(route="events") == asked + (3 if family.oldest_first and family.pages else 1)
     check(place, "log.jsonl", manifest, events)
     assert [part["count"] for part in manifest["parts"]] == [500, 3]
     after = place.files()
     assert {name: after[name] for name in before if ".parts/" in name}.items() <= before.items()
 
 
-@ONE_VENDOR
 def test_an_incremental_run_without_new_events_changes_nothing(
     place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -240,7 +233,6 @@ def test_an_incremental_run_without_new_events_changes_nothing(
     assert place.files() == files
 
 
-@ONE_VENDOR
 def test_an_archive_may_go_from_whole_to_incremental_and_back(
     place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -257,7 +249,6 @@ def test_an_archive_may_go_from_whole_to_incremental_and_back(
 
 @LOCAL
 @ADDS
-@EVERY_ORDER
 def test_what_the_server_has_forgotten_stays_in_the_archive(
     incremental: bool, place: Place, serve: Any
 ) -> None:
@@ -271,7 +262,6 @@ def test_what_the_server_has_forgotten_stays_in_the_archive(
 
 @LOCAL
 @ADDS
-@EVERY_ORDER
 def test_a_server_that_has_forgotten_everything_takes_nothing_from_the_archive(
     incremental: bool, place: Place, serve: Any, logs: Any
 ) -> None:
@@ -286,7 +276,6 @@ def test_a_server_that_has_forgotten_everything_takes_nothing_from_the_archive(
 
 @LOCAL
 @ADDS
-@EVERY_ORDER
 def test_an_event_that_is_gone_from_the_middle_of_the_log_stays(
     incremental: bool, place: Place, serve: Any
 ) -> None:
@@ -301,7 +290,6 @@ def test_an_event_that_is_gone_from_the_middle_of_the_log_stays(
 
 @LOCAL
 @ADDS
-@ONE_VENDOR
 def test_a_server_that_makes_up_new_ids_at_each_reading_does_not_double_the_archive(
     incremental: bool, place: Place, serve: Any
 ) -> None:
@@ -317,7 +305,6 @@ def test_a_server_that_makes_up_new_ids_at_each_reading_does_not_double_the_arch
 # overwrite
 
 
-@ONE_VENDOR
 def test_keep_leaves_a_complete_archive_and_asks_the_server_nothing(
     place: Place, simulated: Any, connect: Any, logs: Any
 ) -> None:
@@ -333,7 +320,6 @@ def test_keep_leaves_a_complete_archive_and_asks_the_server_nothing(
 
 
 @LOCAL
-@ONE_VENDOR
 def test_keep_replaces_an_archive_that_is_not_complete_or_lost_its_file(
     place: Place, simulated: Any, connect: Any, clock: Any
 ) -> None:
@@ -350,7 +336,6 @@ def test_keep_replaces_an_archive_that_is_not_complete_or_lost_its_file(
     check(place, "log.jsonl", manifest, sim.list_events(sim.job_id))
 
 
-@ONE_VENDOR
 def test_error_refuses_another_log_and_takes_the_same_one(place: Place, simulated: Any, connect: Any) -> None:
     sim = simulated(script(events_of(5)))
     connect(sim)
@@ -364,7 +349,6 @@ def test_error_refuses_another_log_and_takes_the_same_one(place: Place, simulate
 
 
 @LOCAL
-@ONE_VENDOR
 def test_error_lets_the_same_log_become_complete(
     place: Place, simulated: Any, connect: Any, clock: Any
 ) -> None:
@@ -381,7 +365,6 @@ def test_error_lets_the_same_log_become_complete(
 @pytest.mark.parametrize("form", ["jsonl", "gzip", "parquet"], indirect=True)
 @pytest.mark.parametrize("events", [ODD_EVENTS, events_of(5)], ids=["odd", "plain"])
 @LOCAL
-@ONE_VENDOR
 def test_a_retry_after_a_crash_between_log_and_manifest_goes_through(
     overwrite: str, events: list[Any], form: Any, place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -399,7 +382,6 @@ def test_a_retry_after_a_crash_between_log_and_manifest_goes_through(
     "content", [b"my notes", b'{"id": "mine"}\n', b"\x1f\x8b\x08 damaged", b"PAR1 damaged", b"[1]\n"]
 )
 @LOCAL
-@ONE_VENDOR
 def test_keep_and_error_never_replace_a_foreign_file(
     overwrite: str, content: bytes, place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -412,7 +394,6 @@ def test_keep_and_error_never_replace_a_foreign_file(
 
 
 @LOCAL
-@ONE_VENDOR
 def test_error_does_not_replace_a_log_that_somebody_edited(
     place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -428,7 +409,6 @@ def test_error_does_not_replace_a_log_that_somebody_edited(
 @pytest.mark.parametrize(
     "options", [{"overwrite": "keep"}, {"overwrite": "error"}, {"incremental": True}], ids=str
 )
-@ONE_VENDOR
 def test_the_archive_of_another_job_is_refused_before_anything_is_asked(
     options: Any, place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -447,7 +427,6 @@ def test_the_archive_of_another_job_is_refused_before_anything_is_asked(
 
 
 @LOCAL
-@ONE_VENDOR
 def test_replace_replaces_the_archive_of_another_job_and_warns(
     place: Place, simulated: Any, connect: Any, logs: Any
 ) -> None:
@@ -462,7 +441,6 @@ def test_replace_replaces_the_archive_of_another_job_and_warns(
 # damage
 
 
-@ONE_VENDOR
 def test_a_damaged_archive_is_not_read(form: Any, place: Place, simulated: Any, connect: Any) -> None:
     sim = simulated(script(events_of(20)))
     connect(sim)
@@ -484,7 +462,6 @@ def test_a_damaged_archive_is_not_read(form: Any, place: Place, simulated: Any, 
 
 @LOCAL
 @ADDS
-@EVERY_ORDER
 def test_what_a_damaged_archive_has_left_is_put_together_with_what_the_server_has(
     incremental: bool, place: Place, serve: Any
 ) -> None:
@@ -505,7 +482,6 @@ def test_what_a_damaged_archive_has_left_is_put_together_with_what_the_server_ha
 
 
 @LOCAL
-@EVERY_ORDER
 def test_a_log_without_its_new_manifest_loses_nothing_although_the_server_forgot(
     place: Place, serve: Any
 ) -> None:
@@ -532,7 +508,6 @@ def test_a_log_without_its_new_manifest_loses_nothing_although_the_server_forgot
     ],
 )
 @LOCAL
-@ONE_VENDOR
 def test_what_is_no_manifest_is_named_and_left(
     content: bytes, problem: str, place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -545,7 +520,6 @@ def test_what_is_no_manifest_is_named_and_left(
 
 
 @LOCAL
-@ONE_VENDOR
 def test_a_forged_manifest_reads_and_removes_nothing_outside(
     place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -568,7 +542,6 @@ def test_a_forged_manifest_reads_and_removes_nothing_outside(
     assert place.read("other.jsonl") == other
 
 
-@ONE_VENDOR
 def test_what_killed_runs_left_is_removed_and_nothing_else(
     place: Place, simulated: Any, connect: Any
 ) -> None:

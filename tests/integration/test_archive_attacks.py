@@ -29,11 +29,6 @@ from tests.integration.archive_runs import task_runs
 ADDS = pytest.mark.parametrize("incremental", [False, True], ids=["whole", "incremental"])
 
 
-@pytest.fixture(params=["openai"])
-def vendor(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture(scope="module")
 def s3() -> str:
     return s3_server()
