@@ -181,11 +181,12 @@ class FineTuningEventsSensor(BaseSensorOperator):
                 *server,
             )
             return
+        until = iso_utc(clock().now() + self.timeout)
         self.log.info(
-            "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s for at most %s.",
+            "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s %s.",
             *server,
             self.poke_interval,
-            timedelta(seconds=self.timeout),
+            f"until {until[:19]}Z" if until else "without a deadline",
         )
 
     # deferrable

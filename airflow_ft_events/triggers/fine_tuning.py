@@ -228,6 +228,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         return await aconverse(watch.poll(now=now, events_every=events_every), send)
 
     def _new_watch(self, settings: Settings) -> JobWatch:
+        until = iso_utc(self.end_time)
         self.log.info(
             "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s %s.",
             self.job_id,
@@ -235,7 +236,7 @@ class FineTuningEventsTrigger(BaseTrigger):
             settings.vendor.name,
             self.conn_id,
             self.poll_interval,
-            f"until {iso_utc(self.end_time)}" if self.end_time is not None else "without a deadline",
+            f"until {until[:19]}Z" if until else "without a deadline",
         )
         order = Order(self.order) if self.order else None
         return JobWatch(
