@@ -63,21 +63,26 @@ def epoch_seconds(value: object) -> float | None:
     Read a point in time as servers write it.
 
     :param value: seconds since 1970 (number or digits) or an ISO 8601 string (Together).
-    :returns: seconds since 1970, or None where it cannot be read.
+    :returns: seconds since 1970, above 0 and below 1e11; None for anything else.
     """
-    if type(value) not in (int, float):  # a bool is no number here
-        if not isinstance(value, str):
-            return None
-        text = value.strip()
-        try:
-            value = float(text)
-        except ValueError:
-            try:
-                moment = datetime.fromisoformat(text)
-            except ValueError:
-                return None
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return float(value) if 0 < value < 1e11 else None  # type: ignore[operator,arg-type]
+    if isinstance(value, str):
+        value = _written_seconds(value.strip())
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # a server that has no time writes 0 or the year 1, and an end so long past would be believed at once
+    return float(value) if 0 < value < 1e11 else None
+
+
+def _written_seconds(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _whole(value: object) -> int | None:

@@ -65,6 +65,8 @@ class JobBoard:
         self._jobs: dict[str, dict[str, Any]] = {}
         self._headers: Mapping[str, str] = {}
         self._looked_at = float("-inf")
+        self._not_before = float("-inf")
+        self._sleeps_until = float("-inf")
         self._off_until = float("-inf")
         self._looking: asyncio.Task[None] | None = None
 
@@ -102,29 +104,44 @@ class JobBoard:
         self._askers.add(asker)
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look_on())
+        # who comes while the next look is slept for may have less patience than those who were there
+        alarm = (
+            asyncio.get_running_loop().create_task(self._release_in_time(asker))
+            if asker.until < self._sleeps_until
+            else None
+        )
         try:
             await asker.released
         finally:
             self._askers.discard(asker)
+            if alarm is not None:
+                alarm.cancel()
+
+    async def _release_in_time(self, asker: _Asker) -> None:
+        await clock().asleep(max(0.0, asker.until - clock().now()))
+        self._release(asker)
 
     async def _look_on(self) -> None:
         """Look at the list once an interval for as long as anybody waits for news."""
-        not_before = float("-inf")
         try:
             while self._askers:
-                next_look = max(self._looked_at + self.period, not_before) - clock().now()
+                next_look = max(self._looked_at + self.period, self._not_before) - clock().now()
                 gap = max(next_look, self._pause_left())
                 if gap > 0:
                     # nobody is held beyond its patience, however long the server wants to be left alone
                     first = min(asker.until for asker in self._askers) - clock().now()
-                    await clock().asleep(min(gap, max(first, LEAST_GAP)))
+                    gap = min(gap, max(first, LEAST_GAP))
+                    self._sleeps_until = clock().now() + gap
+                    await clock().asleep(gap)
+                    self._sleeps_until = float("-inf")
                 now = clock().now()
-                if self._pause_left() <= 0 and now >= max(self._looked_at + self.period, not_before):
-                    if not await self._look():
-                        not_before = now + self.period
+                fresh = now - self._looked_at < self.period
+                if self._pause_left() <= 0 and now >= max(self._looked_at + self.period, self._not_before):
+                    fresh = await self._look()
+                    # a list that takes longer than the period is not read without a gap
+                    self._not_before = clock().now() + LEAST_GAP if fresh else now + self.period
                     now = clock().now()
-                held_until = now + (self.period if self._pause_left() <= 0 else 0.0)
-                fresh, off = now - self._looked_at < self.period, not self.in_use
+                held_until, off = now + (self.period if self._pause_left() <= 0 else 0.0), not self.in_use
                 for asker in tuple(self._askers):
                     if off or asker.until <= held_until or (fresh and self._has_news(asker)):
                         self._release(asker)

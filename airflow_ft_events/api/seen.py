@@ -16,11 +16,10 @@ class Seen:
     """
     The events of the pages so far, each known by its id together with what it says.
 
-    Some servers give one id to several events, so an id alone does not tell. What events say is not looked at
-    before an id comes a second time.
+    Some servers give one id to several events, so an id alone does not tell.
 
-    :param keeps_pages: whether the pages lie in memory anyway. Where they do not, only a hash of each event
-        is kept of all pages but the newest.
+    :param keeps_pages: whether the pages lie in memory anyway, unchanged: then what events say is not looked
+        at before an id comes a second time. Else a hash of each event is kept.
     """
 
     __slots__ = ("_ids", "_keeps_pages", "_keys", "_pages")
@@ -45,13 +44,13 @@ class Seen:
         :param ids: their ids; None where not every one has an id.
         :returns: those that were not met before; without ids nothing can be told, so all.
         """
-        if self._pages and not self._keeps_pages:
-            self._hash_pages()
         if ids is not None:
             fresh = set(ids)
             if len(fresh) == len(raws) and fresh.isdisjoint(self._ids):
                 self._ids |= fresh
                 self._pages.append(raws)
+                if not self._keeps_pages:
+                    self._hash_pages()
                 return raws
         self._hash_pages()
         unseen: list[dict[str, Any]] = []

@@ -37,6 +37,26 @@ def test_its_own_words_decide_where_it_shows_no_job(
     assert 720 <= clock.passed <= 800
 
 
+@pytest.mark.parametrize("no_time", [None, 0, "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"])
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_an_end_without_a_time_stands_two_minutes_after_it_was_seen_and_may_be_taken_back(
+    mode: str, no_time: Any, simulated: Any, connect: Any, follow: Any, clock: Any
+) -> None:
+    told = [(0, "epoch 1", {}), (600, "Training run 7f is done", {}), (660, "Step 2/2", {"step": 2})]
+    told.append((1800, "Out of memory", {}))
+    events = [
+        {"id": f"e{at}", "message": message, "created_at": no_time, "appears": at, "data": data}
+        for at, message, data in told
+    ]
+    events[-1]["type"] = "RUN_BROKE"
+    sim = simulated([], job_route=False)
+    job_id = sim.add_job(events=events, status_timeline=[(0, "running")])
+    connect(sim, **WORDS)
+    with pytest.raises(FineTuningJobFailed, match="Out of memory"):
+        follow(mode, job_id, poke_interval=30)
+    assert 1920 <= clock.passed <= 2000
+
+
 def test_its_own_type_of_a_failure_fails_the_task(
     simulated: Any, connect: Any, follow: Any, mode: str
 ) -> None:

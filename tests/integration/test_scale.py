@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from airflow_ft_events.api import job_board
+from airflow_ft_events.api.calls import job_request
+from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.simulator import Simulator
 from airflow_ft_events.simulator.faults import Answer, ReceivedRequest
@@ -131,6 +134,58 @@ def test_a_poll_of_a_log_of_ten_thousand_events_takes_one_or_two_requests(
         assert end["kind"] == "timeout"
         assert polled.call_count >= polls
         assert len(sim.requests) <= most * polled.call_count
+
+
+@pytest.mark.parametrize("log_events", ["messages", "none"])
+def test_waits_that_share_looks_end_at_their_deadlines_whenever_these_are(
+    log_events: Any, running: Running, time: DrivenTime
+) -> None:
+    late: list[float] = []
+
+    async def end_of(wait: FineTuningEventsTrigger) -> None:
+        (end,) = await ends_of([wait])
+        assert end["kind"] == "timeout"
+        late.append(time.now() - wait.end_time)  # type: ignore[operator]
+
+    async def all_ends() -> None:
+        chosen = waits(sim, log_events=log_events)
+        for number, wait in enumerate(chosen):
+            wait.end_time = START + 900 + 37 * number
+        await asyncio.gather(*map(end_of, chosen))
+
+    with running(SOME * 2) as sim:
+        time.run(all_ends())
+    assert late == pytest.approx([0.0] * len(late), abs=0.01)
+
+
+@pytest.mark.parametrize("list_takes", [0.02, 0.3, 1.5])
+def test_news_are_heard_with_the_look_that_brings_them_however_long_a_list_takes(
+    list_takes: float, vendor: str, connect: Any, time: DrivenTime
+) -> None:
+    changes, looks = 4.0, []
+    with Simulator([], vendor=vendor) as sim:
+        connect(sim)
+        settings = FineTuningHook().settings
+    job = {"id": "ftjob-1", "status": "running"}
+
+    async def send(request: ApiRequest) -> ApiAnswer:
+        if request.job_id is None:
+            looks.append(time.passed)
+            await asyncio.sleep(list_takes)
+        status = "running" if time.passed < changes else "queued"
+        body = json.dumps({"data": [{**job, "status": status}], "has_more": False})
+        return ApiAnswer(200, {}, body.encode())
+
+    async def listen() -> float:
+        board = job_board.JobBoard(send, pause_left=lambda: 0.0)
+        board.waits, board.period, board.settings = 20, 0.2, settings
+        while True:
+            answer = await board.send(job_request(settings, "ftjob-1"), patience=60.0)
+            if answer.parsed["status"] == "queued":
+                return time.passed
+
+    assert time.run(listen()) - changes <= 0.2 + 2 * list_takes + 0.1
+    assert min(later - earlier for earlier, later in pairwise(looks)) >= list_takes + 0.049
 
 
 class TestPause:
