@@ -335,7 +335,8 @@ class _Parser:
         if word in COMPARISONS:
             hint = f" {_ONE_COMPARISON}." if "the end" in expected else ""
         elif word == "=":
-            hint = " 'Is equal to' is written ==."
+            following = self._text[position : position + 1]
+            hint = f" Write {following}=." if following in ("<", ">") else " 'Is equal to' is written ==."
         elif word.lower() in ("and", "or", "not"):
             hint = f" {_NO_WORDS}."
         elif word == "`":

@@ -368,12 +368,19 @@ def _refusal(
             "The key is not allowed to do this: check its permissions, organization and project.",
         )
     if status == 404:
+        # a misspelt setting, such as api-version, may have led to another path
+        names = ", ".join(map(repr, settings.unknown))
+        ignored = (
+            f" Ignored in the connection's extra, since it means nothing here: {names}." if names else ""
+        )
         if request.job_id:
             return FineTuningJobNotFound, (
                 "Check the job id, that this key's organization and project own the job, and that 'Host' "
-                f"({settings.root}) is the root of the API with its path, such as /v1."
+                f"({settings.root}) is the root of the API with its path, such as /v1.{ignored}"
             )
-        return FineTuningApiError, f"Check that 'Host' ({settings.root}) is the root of a fine-tuning API."
+        return FineTuningApiError, (
+            f"Check that 'Host' ({settings.root}) is the root of a fine-tuning API.{ignored}"
+        )
     if status == 429:
         wait = retry_after(answer, now=math.inf)  # a date is of use beside the server's own clock only
         asked = f"; the server asks to wait {wait:.0f} s" if wait else ""

@@ -380,7 +380,9 @@ class FineTuningEventsSensor(BaseSensorOperator):
         parts.append(f". {next_step}; retrying this task would find the same job.")
         if events:
             shown = [
-                f"  {(iso_utc(e.created_at) or '')[:19]} {one_line(e.message, limit=200)}" for e in events
+                f"  {when[:19] + 'Z ' if (when := iso_utc(e.created_at)) else ''}"
+                f"{one_line(e.message, limit=200)}"
+                for e in events
             ]
             parts.append("\nIts last events:\n" + "\n".join(shown[-LAST_EVENTS:]))
         kind = FineTuningJobCancelled if cancelled else FineTuningJobFailed

@@ -45,6 +45,15 @@ def test_an_extra_that_is_no_json_is_refused_and_not_left_out(
         assert "'mistyped': its extra is no JSON" in str(error)
 
 
+def test_a_setting_that_means_nothing_is_named_beside_a_404(simulated: Any, connect: Any, both: Any) -> None:
+    sim = simulated([{}], vendor="azure")
+    extra = {"vendor": "azure", "api-version": sim.connection_extra["api_version"]}
+    connect(sim.base_url, key=sim.api_key, **extra)
+    for error in both(FineTuningHook(), "get_job", sim.job_id):
+        assert isinstance(error, FineTuningJobNotFound)
+        assert "since it means nothing here: 'api-version'" in str(error)
+
+
 def test_a_base_url_without_its_path_is_among_the_reasons_of_a_404(
     simulated: Any, connect: Any, both: Any
 ) -> None:

@@ -161,6 +161,8 @@ def test_arithmetic_goes_by_the_usual_rules(text: str, value: float) -> None:
         ("loss < 1 < 2", 10, "the end", "'<'. A condition compares two things"),
         ("loss < 1 and acc > 2", 10, "the end", "'and'. All conditions of a list must hold"),
         ("loss = 1", 6, "a comparison", "'='. 'Is equal to' is written =="),
+        ("loss =< 1", 6, "a comparison", "'='. Write <="),
+        ("loss => 1", 6, "a comparison", "'='. Write >="),
         ("loss === 1", 8, "a number", "'='"),
         ("loss <> 1", 7, "a number", "'>'"),
         ("loss =< 1", 6, "a comparison", "'='"),
