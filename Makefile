@@ -53,7 +53,7 @@ lint: venv ## check style, format and types
 	@echo "ruff format --check" && $(VENV)/bin/python -m ruff format --check .
 	@echo "mypy --strict airflow_ft_events" && $(VENV)/bin/python -m mypy --strict airflow_ft_events
 
-bench: venv ## measure reading, archiving, waiting and imports, beside their limits (about 6 minutes)
+bench: venv ## measure reading, archiving, waiting and imports, beside their limits
 	@$(VENV)/bin/python benchmarks/run.py
 
 constraints: venv ## renew the pinned versions of every dependency

@@ -107,6 +107,17 @@ def iso_utc(seconds: float | None) -> str | None:
         return None
 
 
+def short_utc(seconds: float | None) -> str | None:
+    """
+    Write a point in time for a line of a log.
+
+    :param seconds: seconds since 1970, or None.
+    :returns: such as ``2026-01-31T12:00:00Z``; None for None or a year out of range.
+    """
+    written = iso_utc(seconds)
+    return f"{written[:19]}Z" if written else None
+
+
 def flat_values(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """
     Walk the values in an event's data; nested dicts are joined by dots, and those more than 20 deep left out.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from airflow_ft_events.events import Event, iso_utc, one_line
+from airflow_ft_events.events import Event, one_line, short_utc
 
 LogEvents = Literal["messages", "all", "none"]
 Line = tuple[str, str]
@@ -82,9 +82,20 @@ class WaitLog:
 
 
 def _line(event: Event) -> Line:
-    when = iso_utc(event.created_at)
-    text = one_line(event.message) or f"(no message, type {one_line(event.type, limit=60)})"
-    return _LOGGED_AS.get(event.level, "info"), f"{when[:19]}Z {text}" if when else text
+    return _LOGGED_AS.get(event.level, "info"), text_of(event)
+
+
+def text_of(event: Event, *, limit: int = 500) -> str:
+    """
+    Write down an event for people.
+
+    :param event: it.
+    :param limit: characters of its message that are kept; default 500.
+    :returns: one line: its time, where it has one, and its message.
+    """
+    when = short_utc(event.created_at)
+    text = one_line(event.message, limit=limit) or f"(no message, type {one_line(event.type, limit=60)})"
+    return f"{when} {text}" if when else text
 
 
 def _duration(seconds: float) -> str:

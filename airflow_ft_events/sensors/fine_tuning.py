@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_ft_events.api.errors import FineTuningError, error_from_dict
 from airflow_ft_events.clock import clock
-from airflow_ft_events.events import Event, iso_utc, json_safe, last_metrics, one_line
+from airflow_ft_events.events import Event, json_safe, last_metrics, one_line, short_utc
 from airflow_ft_events.exceptions import FineTuningJobCancelled, FineTuningJobFailed
 from airflow_ft_events.inputs import (
     DEFAULT_CONN_ID,
@@ -181,12 +181,12 @@ class FineTuningEventsSensor(BaseSensorOperator):
                 *server,
             )
             return
-        until = iso_utc(clock().now() + self.timeout)
+        until = short_utc(clock().now() + self.timeout)
         self.log.info(
             "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s %s.",
             *server,
             self.poke_interval,
-            f"until {until[:19]}Z" if until else "without a deadline",
+            f"until {until}" if until else "without a deadline",
         )
 
     # deferrable
@@ -379,12 +379,10 @@ class FineTuningEventsSensor(BaseSensorOperator):
         )
         parts.append(f". {next_step}; retrying this task would find the same job.")
         if events:
-            shown = [
-                f"  {when[:19] + 'Z ' if (when := iso_utc(e.created_at)) else ''}"
-                f"{one_line(e.message, limit=200)}"
-                for e in events
-            ]
-            parts.append("\nIts last events:\n" + "\n".join(shown[-LAST_EVENTS:]))
+            from airflow_ft_events.waitlog import text_of
+
+            shown = [f"  {text_of(event, limit=200)}" for event in events[-LAST_EVENTS:]]
+            parts.append("\nIts last events:\n" + "\n".join(shown))
         kind = FineTuningJobCancelled if cancelled else FineTuningJobFailed
         return kind(self._worker_hook().masked("".join(parts)), job_id=self.job_id, conn_id=self.conn_id)
 

@@ -15,7 +15,7 @@ from airflow_ft_events.api.calls import aconverse
 from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, FineTuningInputError
 from airflow_ft_events.api.feed import Mark
 from airflow_ft_events.clock import clock
-from airflow_ft_events.events import Order, iso_utc, json_safe, one_line
+from airflow_ft_events.events import Order, json_safe, one_line, short_utc
 from airflow_ft_events.hooks.client import import_off_loop
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.inputs import DEFERRAL_KEY, check_job_id
@@ -228,7 +228,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         return await aconverse(watch.poll(now=now, events_every=events_every), send)
 
     def _new_watch(self, settings: Settings) -> JobWatch:
-        until = iso_utc(self.end_time)
+        until = short_utc(self.end_time)
         self.log.info(
             "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s %s.",
             self.job_id,
@@ -236,7 +236,7 @@ class FineTuningEventsTrigger(BaseTrigger):
             settings.vendor.name,
             self.conn_id,
             self.poll_interval,
-            f"until {until[:19]}Z" if until else "without a deadline",
+            f"until {until}" if until else "without a deadline",
         )
         order = Order(self.order) if self.order else None
         return JobWatch(
