@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from airflow_ft_events.api.errors import ConditionError
 from airflow_ft_events.events import one_line
+from airflow_ft_events.inputs import is_template
 
 LONGEST = 500
 """Characters of a condition."""
@@ -181,17 +182,11 @@ def check_conditions_early(conditions: object) -> None:
         when the task runs.
     :raises ConditionError: as :func:`parse_all`.
     """
-    if _comes_later(conditions):
+    if is_template(conditions):
         return
     for text in _listed(conditions):
-        if not _comes_later(text):
+        if not is_template(text):
             parse(text)
-
-
-def _comes_later(given: object) -> bool:
-    if isinstance(given, str):
-        return any(mark in given for mark in ("{{", "{%", "{#"))
-    return hasattr(given, "resolve")
 
 
 def _listed(conditions: object) -> Sequence[object]:

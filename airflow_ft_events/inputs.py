@@ -13,6 +13,7 @@ DEFERRAL_KEY = "deferral"
 """XCom key under which a task with ``cancel_on_kill`` says which of its tries is deferred."""
 DEFAULT_CONN_ID = "fine_tuning_default"
 LOG_EVENTS = ("messages", "all", "none")
+_JINJA_MARKS = ("{{", "{%", "{#")
 _JOB_ID = re.compile(r"[A-Za-z0-9._:-]{1,256}")
 
 
@@ -40,6 +41,19 @@ def check_job_id(job_id: object) -> str:
     )
 
 
+def is_template(value: object) -> bool:
+    """
+    Tell whether a parameter is known only when the task runs.
+
+    :param value: what the Dag's author gave.
+    :returns: True for a text with Jinja's marks in it (an expression, a statement or a comment), and for what
+        Airflow resolves later, such as an XCom argument.
+    """
+    if isinstance(value, str):
+        return any(mark in value for mark in _JINJA_MARKS)
+    return hasattr(value, "iter_references")
+
+
 def check_early(job_id: object) -> None:
     """
     Check a job id when the Dag is parsed, where it can be seen there.
@@ -47,7 +61,7 @@ def check_early(job_id: object) -> None:
     :param job_id: an id, a template or an XCom argument; the last two are checked when the task runs.
     :raises FineTuningInputError: as :func:`check_job_id`.
     """
-    if job_id is None or (isinstance(job_id, str) and "{{" not in job_id and "{%" not in job_id):
+    if not is_template(job_id):
         check_job_id(job_id)
 
 

@@ -39,15 +39,6 @@ class Layout:
         return f".{self.file_format}{gzipped}"
 
 
-def is_template(text: object) -> bool:
-    """
-    Tell whether a value is known only when the task runs.
-
-    :param text: a parameter.
-    """
-    return not isinstance(text, str) or "{{" in text or "{%" in text
-
-
 def check_path(path: object) -> str:
     """
     Check where an archive is to lie.
@@ -126,7 +117,7 @@ def layout_of(path: str, *, file_format: object, compression: object) -> Layout:
 def _check_ending(path: str, file_format: str, *, gzip: bool) -> None:
     """Refuse a path whose ending says something else; one that is not written out yet says nothing."""
     shown, path = shown_path(path), path.lower()
-    if path.rstrip().endswith(("}}", "%}")):
+    if path.rstrip().endswith(("}}", "%}", "#}")):
         return
     gzipped = path.endswith(".gz")
     if gzipped and not gzip:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_ft_events.api.errors import FineTuningInputError
-from airflow_ft_events.archive.layout import INFER, check_path, is_template, layout_of
+from airflow_ft_events.archive.layout import INFER, check_path, layout_of
 from airflow_ft_events.events import json_safe
-from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_job_id
+from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_job_id, is_template
 from airflow_ft_events.operators.settled import SettledLogOperator
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
     ) -> None:
         super().__init__(job_id=job_id, conn_id=conn_id, settle=settle, deferrable=deferrable, **kwargs)
         # an ObjectStoragePath is written out, its connection's id included: templates need text
-        self.path = path if isinstance(path, str) or hasattr(path, "iter_references") else _text_of(path)
+        self.path = path if isinstance(path, str) or is_template(path) else _text_of(path)
         self.storage_conn_id = storage_conn_id
         self.file_format = file_format
         self.compression = compression

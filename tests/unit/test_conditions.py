@@ -265,7 +265,7 @@ def test_a_list_of_conditions_holds_1_to_100_texts(given: Any, said: str) -> Non
 
 def test_templates_and_xcom_arguments_are_left_for_the_run() -> None:
     class XComArg:
-        def resolve(self) -> None: ...
+        def iter_references(self) -> None: ...
 
     check_conditions_early("{{ params.conditions }}")
     check_conditions_early(XComArg())
