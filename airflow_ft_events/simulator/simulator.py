@@ -1,31 +1,28 @@
-"""The simulator's Python face: jobs, time, scripted faults, and a record of what was asked."""
+"""The simulator's Python face: starts and stops it, says how to reach it, makes jobs and leads them."""
 
 from __future__ import annotations
 
 import json
 import math
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from airflow_ft_events.simulator.dialects import DIALECTS, OrderName, RouteName, dialect_for
-from airflow_ft_events.simulator.faults import Answer, Fault, ReceivedRequest, ScriptedFault
-from airflow_ft_events.simulator.jobs import SimulatedJob, scripted_job, seeded
+from airflow_ft_events.simulator.dialects import DIALECTS, OrderName, dialect_for
+from airflow_ft_events.simulator.jobs import scripted_job, seeded
 from airflow_ft_events.simulator.recordings import LogSource, load_recording, recorded_job_id, replay_job
 from airflow_ft_events.simulator.responder import Responder
 from airflow_ft_events.simulator.server import HOST, HttpThread
+from airflow_ft_events.simulator.state import ServerState
 from airflow_ft_events.simulator.training import training_job
 
-_KEPT_REQUESTS = 100_000
 _LONG_AGO = 3_600
 JobSpec = Mapping[str, Any] | str
 
 
-class Simulator:
+class Simulator(ServerState):
     """A local server that behaves like a real one; a context manager that starts and stops it.
 
     :param jobs: the jobs to begin with: a number, or a list of outcomes or of keyword arguments of
@@ -71,22 +68,20 @@ class Simulator:
         if order not in (None, "newest", "oldest"):
             raise ValueError(f"Unknown order {order!r}; use newest or oldest")
         specs = _first_jobs(jobs, {"outcome": outcome, "log": log, "ended": ended}, job_id)
-        self.dialect = dialect_for(vendor or _vendor_of(specs))
-        self.vendor = self.dialect.vendor
-        self.order: OrderName = order or self.dialect.order
-        self.job_route, self.events_route = job_route, events_route
-        self.speed, self.clock, self.seed = speed, clock, seed
-        self.api_key, self.latency = api_key, latency
-        self.bearer_tokens: dict[str, float] = {}
-        """Tokens that are taken beside the key on Azure, and until when (simulated time)."""
-        self.fault: Fault | None = None
+        dialect = dialect_for(vendor or _vendor_of(specs))
+        super().__init__(
+            dialect=dialect,
+            order=order or dialect.order,
+            job_route=job_route,
+            events_route=events_route,
+            speed=speed,
+            clock=clock,
+            seed=seed,
+            api_key=api_key,
+            latency=latency,
+        )
         self._port = port
-        self._epoch = clock()
-        self._jobs: dict[str, SimulatedJob] = {}
         self._made = 0
-        self.lock = threading.RLock()
-        self._requests: deque[ReceivedRequest] = deque(maxlen=_KEPT_REQUESTS)
-        self._scripted: list[ScriptedFault] = []
         self._http = HttpThread(Responder(self).reply)
         self._started = False
         for spec in specs:
@@ -135,17 +130,6 @@ class Simulator:
         """Return the Airflow connection as JSON, for an ``AIRFLOW_CONN_…`` variable."""
         told: dict[str, Any] = {"conn_type": "fine_tuning", "host": self.base_url, "password": self.api_key}
         return json.dumps(told | ({"extra": self.connection_extra} if self.connection_extra else {}))
-
-    @property
-    def now(self) -> float:
-        """The simulated time, seconds since 1970."""
-        return self._epoch + (self.clock() - self._epoch) * self.speed
-
-    @property
-    def job_ids(self) -> list[str]:
-        """The ids of all jobs, in the order in which they were added."""
-        with self.lock:
-            return list(self._jobs)
 
     @property
     def job_id(self) -> str:
@@ -272,100 +256,6 @@ class Simulator:
         """
         with self.lock:
             self._jobs[job_id].set_status(status, now=self.now, result=result)
-
-    @property
-    def requests(self) -> list[ReceivedRequest]:
-        """The requests that came, oldest first (the last 100,000)."""
-        with self.lock:
-            return list(self._requests)
-
-    def count(
-        self, *, method: str | None = None, contains: str | None = None, route: RouteName | None = None
-    ) -> int:
-        """Count the requests that came.
-
-        :param method: only this HTTP method.
-        :param contains: only paths with this text in them.
-        :param route: only ``events``, ``job``, ``list`` or ``cancel``.
-        """
-        return sum(
-            (method or request.method) == request.method
-            and (contains or "") in request.path
-            and (route or request.route) == request.route
-            for request in self.requests
-        )
-
-    def reset_requests(self) -> None:
-        """Forget the requests that came."""
-        with self.lock:
-            self._requests.clear()
-
-    def fail_next(
-        self,
-        count: int = 1,
-        *,
-        route: RouteName | None = None,
-        job_id: str | None = None,
-        status: int | None = None,
-        body: Any = None,
-        headers: Mapping[str, str | None] | None = None,
-        drop: bool = False,
-        truncate: bool = False,
-        stall: float = 0.0,
-    ) -> None:
-        """Let the next requests go wrong; without any detail they get a 500.
-
-        :param count: how many requests, default 1.
-        :param route: only requests for ``events``, ``job``, ``list`` or ``cancel``.
-        :param job_id: only requests for this job.
-        :param status: HTTP status.
-        :param body: text or bytes as they are, else JSON; default the vendor's body for the status.
-        :param headers: further headers; None as value removes one.
-        :param drop: close the connection without an answer.
-        :param truncate: send half of the body, then close the connection.
-        :param stall: real seconds of silence before the answer.
-        """
-        if status is None and body is None and not (headers or drop or truncate or stall):
-            status = 500
-        answer = Answer(
-            status=status, body=body, headers=headers or {}, drop=drop, truncate=truncate, stall=stall
-        )
-        with self.lock:
-            self._scripted.append(ScriptedFault(left=count, answer=answer, route=route, job_id=job_id))
-
-    def clear_faults(self) -> None:
-        """Take back every fault that was scripted and not used, and ``fault``."""
-        with self.lock:
-            self._scripted.clear()
-            self.fault = None
-
-    def job_object(self, job: SimulatedJob, *, now: float) -> dict[str, Any]:
-        """Return a job as the vendor describes it.
-
-        :param job: the job.
-        :param now: the simulated time.
-        """
-        return self.dialect.job(job.as_dict(now=now), changed_at=job.state(now=now)[1])
-
-    def find_job(self, job_id: str) -> SimulatedJob | None:
-        """Return a job, or None."""
-        return self._jobs.get(job_id)
-
-    def all_jobs(self) -> list[SimulatedJob]:
-        """Return every job, in the order in which they were added."""
-        return list(self._jobs.values())
-
-    def record(self, request: ReceivedRequest) -> None:
-        """Keep a request for ``requests``."""
-        self._requests.append(request)
-
-    def take_fault(self, request: ReceivedRequest) -> Answer | None:
-        """Return what shall go wrong with this request, if anything."""
-        for scripted in self._scripted:
-            if answer := scripted.take(request):
-                self._scripted = [fault for fault in self._scripted if fault.left > 0]
-                return answer
-        return self.fault(request) if self.fault else None
 
 
 # In a with statement it reads as what it does.

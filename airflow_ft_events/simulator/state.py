@@ -1,0 +1,160 @@
+"""What a simulator is and holds: its settings, its time, its jobs, its faults, and what it was asked."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow_ft_events.simulator.dialects import Dialect, OrderName, RouteName
+from airflow_ft_events.simulator.faults import Answer, Fault, ReceivedRequest, ScriptedFault
+from airflow_ft_events.simulator.jobs import SimulatedJob
+
+_KEPT_REQUESTS = 100_000
+
+
+class ServerState:
+    """The state of a simulated server; whoever answers from it, or changes it, holds its lock.
+
+    :param dialect: whose server it is.
+    :param order: ``newest`` or ``oldest`` event first.
+    :param job_route: False answers ``GET …/jobs/{id}`` as a gateway without that route.
+    :param events_route: False answers ``GET …/events`` as a gateway without that route.
+    :param speed: simulated seconds per second of the clock.
+    :param clock: returns seconds since 1970.
+    :param seed: the same seed gives the same ids, losses and gaps.
+    :param api_key: the key that requests must bring.
+    :param latency: real seconds before each answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        dialect: Dialect,
+        order: OrderName,
+        job_route: bool,
+        events_route: bool,
+        speed: float,
+        clock: Callable[[], float],
+        seed: int,
+        api_key: str,
+        latency: float,
+    ) -> None:
+        self.dialect, self.vendor, self.order = dialect, dialect.vendor, order
+        self.job_route, self.events_route = job_route, events_route
+        self.speed, self.clock, self.seed = speed, clock, seed
+        self.api_key, self.latency = api_key, latency
+        self.bearer_tokens: dict[str, float] = {}
+        """Tokens that are taken beside the key on Azure, and until when (simulated time)."""
+        self.fault: Fault | None = None
+        self.lock = threading.RLock()
+        self._epoch = clock()
+        self._jobs: dict[str, SimulatedJob] = {}
+        self._requests: deque[ReceivedRequest] = deque(maxlen=_KEPT_REQUESTS)
+        self._scripted: list[ScriptedFault] = []
+
+    @property
+    def now(self) -> float:
+        """The simulated time, seconds since 1970."""
+        return self._epoch + (self.clock() - self._epoch) * self.speed
+
+    @property
+    def job_ids(self) -> list[str]:
+        """The ids of all jobs, in the order in which they were added."""
+        with self.lock:
+            return list(self._jobs)
+
+    def job_object(self, job: SimulatedJob, *, now: float) -> dict[str, Any]:
+        """Return a job as the vendor describes it.
+
+        :param job: the job.
+        :param now: the simulated time.
+        """
+        return self.dialect.job(job.as_dict(now=now), changed_at=job.state(now=now)[1])
+
+    def find_job(self, job_id: str) -> SimulatedJob | None:
+        """Return a job, or None."""
+        return self._jobs.get(job_id)
+
+    def all_jobs(self) -> list[SimulatedJob]:
+        """Return every job, in the order in which they were added."""
+        return list(self._jobs.values())
+
+    @property
+    def requests(self) -> list[ReceivedRequest]:
+        """The requests that came, oldest first (the last 100,000)."""
+        with self.lock:
+            return list(self._requests)
+
+    def count(
+        self, *, method: str | None = None, contains: str | None = None, route: RouteName | None = None
+    ) -> int:
+        """Count the requests that came.
+
+        :param method: only this HTTP method.
+        :param contains: only paths with this text in them.
+        :param route: only ``events``, ``job``, ``list`` or ``cancel``.
+        """
+        return sum(
+            (method or request.method) == request.method
+            and (contains or "") in request.path
+            and (route or request.route) == request.route
+            for request in self.requests
+        )
+
+    def reset_requests(self) -> None:
+        """Forget the requests that came."""
+        with self.lock:
+            self._requests.clear()
+
+    def record(self, request: ReceivedRequest) -> None:
+        """Keep a request for ``requests``."""
+        self._requests.append(request)
+
+    def fail_next(
+        self,
+        count: int = 1,
+        *,
+        route: RouteName | None = None,
+        job_id: str | None = None,
+        status: int | None = None,
+        body: Any = None,
+        headers: Mapping[str, str | None] | None = None,
+        drop: bool = False,
+        truncate: bool = False,
+        stall: float = 0.0,
+    ) -> None:
+        """Let the next requests go wrong; without any detail they get a 500.
+
+        :param count: how many requests, default 1.
+        :param route: only requests for ``events``, ``job``, ``list`` or ``cancel``.
+        :param job_id: only requests for this job.
+        :param status: HTTP status.
+        :param body: text or bytes as they are, else JSON; default the vendor's body for the status.
+        :param headers: further headers; None as value removes one.
+        :param drop: close the connection without an answer.
+        :param truncate: send half of the body, then close the connection.
+        :param stall: real seconds of silence before the answer.
+        """
+        if status is None and body is None and not (headers or drop or truncate or stall):
+            status = 500
+        answer = Answer(
+            status=status, body=body, headers=headers or {}, drop=drop, truncate=truncate, stall=stall
+        )
+        with self.lock:
+            self._scripted.append(ScriptedFault(left=count, answer=answer, route=route, job_id=job_id))
+
+    def clear_faults(self) -> None:
+        """Take back every fault that was scripted and not used, and ``fault``."""
+        with self.lock:
+            self._scripted.clear()
+            self.fault = None
+
+    def take_fault(self, request: ReceivedRequest) -> Answer | None:
+        """Return what shall go wrong with this request, if anything."""
+        for scripted in self._scripted:
+            if answer := scripted.take(request):
+                self._scripted = [fault for fault in self._scripted if fault.left > 0]
+                return answer
+        return self.fault(request) if self.fault else None
