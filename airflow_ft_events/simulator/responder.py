@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
@@ -14,28 +14,26 @@ from airflow_ft_events.simulator.dialects import NO_ROUTE, Problem, Route
 from airflow_ft_events.simulator.faults import Answer, ReceivedRequest
 from airflow_ft_events.simulator.jobs import JobEndedError, SimulatedJob, encode, seeded
 from airflow_ft_events.simulator.server import Reply
-
-if TYPE_CHECKING:
-    from airflow_ft_events.simulator.simulator import Simulator
+from airflow_ft_events.simulator.state import ServerState
 
 _SECRET_HEADERS = frozenset({"authorization", "api-key", "proxy-authorization", "cookie"})
 
 
 class Responder:
-    """Answers requests for a simulator; called in the server's thread.
+    """Answers requests from a server's state; called in the server's thread.
 
-    :param simulator: whose jobs, clock, routes and faults count.
+    :param state: whose jobs, clock, routes and faults count.
     """
 
-    def __init__(self, simulator: Simulator) -> None:
-        self._simulator = simulator
-        self._request_ids = seeded(f"requests:{simulator.seed}")
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._request_ids = seeded(f"requests:{state.seed}")
         self._date = (-1, "")
 
     def reply(self, request: web.BaseRequest) -> Reply:
         """Answer a request, and record it."""
-        simulator = self._simulator
-        now = simulator.now
+        state = self._state
+        now = state.now
         url = request.rel_url
         received = ReceivedRequest(
             method=request.method,
@@ -46,12 +44,12 @@ class Responder:
             },
             at=now,
         )
-        route = simulator.dialect.route(method=received.method, path=received.path, query=received.query)
+        route = state.dialect.route(method=received.method, path=received.path, query=received.query)
         if isinstance(route, Route):
             received.route, received.job_id = route.name, route.job_id
-        with simulator.lock:
-            asked = simulator.take_fault(received)
-            simulator.record(received)
+        with state.lock:
+            asked = state.take_fault(received)
+            state.record(received)
             # A request that a fault swallows whole changes nothing.
             own = None
             if asked is None or not (asked.swallows or asked.drop):
@@ -63,19 +61,19 @@ class Responder:
     def _answer(
         self, headers: Mapping[str, str], received: ReceivedRequest, route: Route | Problem, now: float
     ) -> Problem | bytes:
-        simulator = self._simulator
-        dialect = simulator.dialect
-        tokens = [token for token, until in simulator.bearer_tokens.items() if now < until]
-        if problem := dialect.check_key(headers=headers, api_key=simulator.api_key, tokens=tokens):
+        state = self._state
+        dialect = state.dialect
+        tokens = [token for token, until in state.bearer_tokens.items() if now < until]
+        if problem := dialect.check_key(headers=headers, api_key=state.api_key, tokens=tokens):
             return problem
         if isinstance(route, Problem):
             return route
-        closed = {"job": not simulator.job_route, "events": not simulator.events_route}
+        closed = {"job": not state.job_route, "events": not state.events_route}
         if closed.get(route.name):
             return NO_ROUTE
         if route.job_id is None:
             return self._list(received.query, now)
-        job = simulator.find_job(route.job_id)
+        job = state.find_job(route.job_id)
         if job is None:
             return dialect.no_such_job(route.job_id)
         if route.name == "events":
@@ -85,37 +83,37 @@ class Responder:
                 job.cancel(now=now)
             except JobEndedError:
                 return dialect.already_ended(job.job_id, job.state(now=now)[0])
-        return encode(simulator.job_object(job, now=now))
+        return encode(state.job_object(job, now=now))
 
     def _events(self, job: SimulatedJob, query: Mapping[str, str], now: float) -> Problem | bytes:
         limit = self._limit(query)
         if isinstance(limit, Problem):
             return limit
-        after = query.get("after") if self._simulator.dialect.pages else None
-        page = job.page(now=now, after=after, limit=limit, newest_first=self._simulator.order == "newest")
+        after = query.get("after") if self._state.dialect.pages else None
+        page = job.page(now=now, after=after, limit=limit, newest_first=self._state.order == "newest")
         if page is None:
-            return self._simulator.dialect.no_such_cursor(after or "")
-        return self._simulator.dialect.listing(page.items, has_more=page.has_more)
+            return self._state.dialect.no_such_cursor(after or "")
+        return self._state.dialect.listing(page.items, has_more=page.has_more)
 
     def _list(self, query: Mapping[str, str], now: float) -> Problem | bytes:
         limit = self._limit(query)
         if isinstance(limit, Problem):
             return limit
-        newest_first = self._simulator.all_jobs()[::-1]
+        newest_first = self._state.all_jobs()[::-1]
         newest_first.sort(key=lambda job: -job.created_at)
         start = 0
-        after = query.get("after") if self._simulator.dialect.pages else None
+        after = query.get("after") if self._state.dialect.pages else None
         if after is not None:
             ids = [job.job_id for job in newest_first]
             if after not in ids:
-                return self._simulator.dialect.no_such_cursor(after)
+                return self._state.dialect.no_such_cursor(after)
             start = ids.index(after) + 1
         shown = newest_first[start : start + limit]
-        items = [encode(self._simulator.job_object(job, now=now)) for job in shown]
-        return self._simulator.dialect.listing(items, has_more=start + limit < len(newest_first))
+        items = [encode(self._state.job_object(job, now=now)) for job in shown]
+        return self._state.dialect.listing(items, has_more=start + limit < len(newest_first))
 
     def _limit(self, query: Mapping[str, str]) -> int | Problem:
-        dialect = self._simulator.dialect
+        dialect = self._state.dialect
         text = query.get("limit")
         if not dialect.pages:
             return sys.maxsize
@@ -129,9 +127,9 @@ class Responder:
         headers = {
             "Content-Type": "application/json",
             "Date": self._date_header(now),
-            self._simulator.dialect.request_id_header: f"req_{self._request_ids.getrandbits(128):032x}",
+            self._state.dialect.request_id_header: f"req_{self._request_ids.getrandbits(128):032x}",
         }
-        latency = self._simulator.latency
+        latency = self._state.latency
         if isinstance(own, bytes):
             reply = Reply(status=200, body=own, headers=headers, stall=latency)
         elif isinstance(own, Problem):
@@ -145,7 +143,7 @@ class Responder:
         if asked.status is not None or asked.body is not None:
             status = 200 if asked.status is None else asked.status
         if asked.swallows:
-            body = _body(self._simulator.dialect.failure(status).body if asked.body is None else asked.body)
+            body = _body(self._state.dialect.failure(status).body if asked.body is None else asked.body)
         headers = dict(reply.headers)
         for name, value in asked.headers.items():
             for known in [key for key in headers if key.lower() == name.lower()]:
