@@ -38,8 +38,8 @@ def training_job(
     outcome: str,
     duration: float,
     steps: int,
+    run: type[Run],
     epochs: int = 3,
-    run: type[Run] | None = None,
     fill: Filler = fill_event,
 ) -> SimulatedJob:
     """Make a job that is created now and ends after the duration.
@@ -50,8 +50,8 @@ def training_job(
     :param outcome: ``succeeded``, ``failed`` or ``cancelled``.
     :param duration: seconds from the first event to the one that names the outcome.
     :param steps: training steps; 0 with outcome ``failed`` fails while the files are validated.
+    :param run: whose words it has.
     :param epochs: passes over the data, each ends with a full validation.
-    :param run: whose words it has; default OpenAI's.
     :param fill: gives an event the keys that it lacks.
     """
     if outcome not in OUTCOMES:
@@ -60,7 +60,7 @@ def training_job(
         raise ValueError(f"duration must be a positive number of seconds, not {duration!r}")
     if steps < 0:
         raise ValueError(f"steps must not be negative, got {steps}")
-    made = (run or OpenAIRun)(
+    made = run(
         job_id=job_id, start=int(now), rng=rng, duration=duration, steps=steps, epochs=epochs, fill=fill
     )
     return made.build(outcome)

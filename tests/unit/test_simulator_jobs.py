@@ -8,14 +8,20 @@ from typing import Any
 import pytest
 
 from airflow_ft_events.simulator.jobs import JobEndedError, SimulatedJob, scripted_job, seeded
-from airflow_ft_events.simulator.training import training_job
+from airflow_ft_events.simulator.training import OpenAIRun, training_job
 
 START = 1_800_000_000
 
 
 def invented(outcome: str, *, duration: float = 300, steps: int = 30, seed: str = "0") -> SimulatedJob:
     return training_job(
-        job_id="ftjob-1", now=START, rng=seeded(seed), outcome=outcome, duration=duration, steps=steps
+        job_id="ftjob-1",
+        now=START,
+        rng=seeded(seed),
+        outcome=outcome,
+        duration=duration,
+        steps=steps,
+        run=OpenAIRun,
     )
 
 
