@@ -2,18 +2,84 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from airflow_ft_events.simulator.dialects.base import Dialect, Problem, Route
-from airflow_ft_events.simulator.jobs import Cancelling
+from airflow_ft_events.simulator.jobs import Cancelling, SimulatedJob, random_id
 from airflow_ft_events.simulator.training import Run
-from airflow_ft_events.simulator.training_azure import CANCEL_EVENT, AzureRun
 
 _WRONG_KEY = (
     "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key "
     "for an active subscription and use a correct regional API endpoint for your resource."
 )
+CANCEL_EVENT = {"level": "info", "message": "Job canceled.", "data": None}
+_ERROR = {"code": "TrainingFailed", "message": "The job failed while training.", "param": None}
+_FILE_ERROR = {"code": "InvalidTrainingFile", "message": "The training file cannot be used.", "param": None}
+
+
+class AzureRun(Run):
+    """Azure: every tenth step, the status with ``Job succeeded.``, three more events 30 to 55 s after it."""
+
+    def build(self, outcome: str) -> SimulatedJob:
+        results = random_id(self.rng, "file-", length=32)
+        self.say(0, "Job enqueued. Waiting for jobs ahead to complete.")
+        self._over(0.02, 0.06, "Preprocessing running for file training file.")
+        if outcome == "failed" and self.steps == 0:
+            return self._fail(_FILE_ERROR)
+        queued = self._over(
+            0.06,
+            0.2,
+            "Preprocessing completed for file training file.",
+            "Preprocessing completed for file validation file.",
+            "Job started.",
+            "Data Import started.",
+        )
+        self.state(queued, "queued")
+        self._over(0.2, 0.28, "Finetuning started.", "Job queued, waiting for GPUs.")
+        self.state(self.duration * 0.28, "running")
+        self._over(0.28, 0.32, "Training started.", f"Created results file: {results}")
+        self._steps(self.steps if outcome == "succeeded" else math.ceil(self.steps * 0.6))
+        if outcome == "failed":
+            return self._fail(_ERROR)
+        if outcome == "cancelled":
+            self.state(self.duration - 30 * self.scale, "cancelled")
+            self.say(self.duration, CANCEL_EVENT["message"] or "")
+            return self.finish({})
+        self.state(self.duration, "succeeded")
+        self.say(self.duration, "Job succeeded.")
+        after = self.duration + 30 * self.scale
+        self.say(after, "Model Evaluation Passed.")
+        self.say(after + 24 * self.scale, f"Completed results file: {results}")
+        tokens = self.steps * 240
+        self.say(after + 25 * self.scale, f"Training tokens billed: {tokens}")
+        model = random_id(self.rng, f"{self.details['model']}.ft-", length=32).lower()
+        return self.finish(
+            {"succeeded": {"fine_tuned_model": model, "trained_tokens": tokens, "result_files": [results]}}
+        )
+
+    def _over(self, first: float, last: float, *messages: str) -> float:
+        """Say messages one after the other between two shares of the duration; return the last one's time."""
+        at = 0.0
+        for index, message in enumerate(messages):
+            at = self.duration * (first + (last - first) * index / len(messages))
+            self.say(at, message)
+        return at
+
+    def _fail(self, error: dict[str, str | None]) -> SimulatedJob:
+        self.state(self.duration, "failed")
+        self.say(self.duration, "Job failed.", level="error")
+        return self.finish({"failed": {"error": dict(error)}})
+
+    def _steps(self, done: int) -> None:
+        first, last = self.duration * 0.35, self.duration * 0.95
+        for step in range(1, done + 1):
+            if step == 1 or step % 10 == 0:
+                loss = 0.1 + 0.7 * math.exp(-3.0 * step / self.steps) * self.rng.uniform(0.85, 1.15)
+                data: dict[str, Any] = {"step": step, "train_loss": loss}
+                at = first + (last - first) * step / max(done, 1)
+                self.say(at, f"Step {step}: training loss={loss}", kind="metrics", data=data)
 
 
 class AzureDialect(Dialect):

@@ -6,9 +6,36 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from airflow_ft_events.simulator.dialects.base import Dialect, OrderName, Problem
-from airflow_ft_events.simulator.jobs import Cancelling
+from airflow_ft_events.simulator.jobs import Cancelling, SimulatedJob, random_id
 from airflow_ft_events.simulator.training import Run
-from airflow_ft_events.simulator.training_nebius import NebiusRun
+
+_ERROR = {"code": "internal_error", "message": "Training failed", "param": None}
+
+
+class NebiusRun(Run):
+    """Nebius: no metrics; the status comes with the last event, and a cancel has none."""
+
+    def build(self, outcome: str) -> SimulatedJob:
+        self.say(0, "Job is submitted", data={})
+        if outcome == "failed" and self.steps == 0:
+            return self._fail()
+        self.state(self.duration * 0.1, "running")
+        self.say(self.duration * 0.1, "Dataset 'validation' processed successfully", data={})
+        self.say(self.duration * 0.11, "Dataset 'training' processed successfully", data={})
+        if outcome == "failed":
+            return self._fail()
+        if outcome == "cancelled":
+            self.state(self.duration, "cancelled")
+            return self.finish({})
+        self.state(self.duration, "succeeded")
+        self.say(self.duration, "Training completed successfully", data={})
+        model = random_id(self.rng, f"{self.details['model']}-", length=8)
+        return self.finish({"succeeded": {"fine_tuned_model": model, "trained_tokens": self.steps * 240}})
+
+    def _fail(self) -> SimulatedJob:
+        self.state(self.duration, "failed")
+        self.say(self.duration, "Training failed", level="error", data={})
+        return self.finish({"failed": {"error": dict(_ERROR)}})
 
 
 class NebiusDialect(Dialect):

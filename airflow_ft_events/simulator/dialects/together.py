@@ -3,15 +3,96 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from airflow_ft_events.simulator.dialects.base import Dialect, OrderName
-from airflow_ft_events.simulator.jobs import Cancelling, iso_time
+from airflow_ft_events.simulator.jobs import Cancelling, SimulatedJob, iso_time, random_id
 from airflow_ft_events.simulator.training import Run
-from airflow_ft_events.simulator.training_together import TogetherRun, type_of
 
 _HEX = "0123456789abcdef"
+# The first that fits; recorded logs kept the messages and lost the types.
+_TYPES = (
+    (r"Fine.?tun(e|ing) request created", "JOB_PENDING"),
+    (r"Job started", "JOB_START"),
+    (r"Model data downloaded", "MODEL_DOWNLOAD_COMPLETE"),
+    (r"Data downloaded", "TRAINING_DATA_DOWNLOAD_COMPLETE"),
+    (r"WandB run initialized", "WANDB_INIT"),
+    (r"Training started", "TRAINING_START"),
+    (r"Epoch completed", "EPOCH_COMPLETE"),
+    (r"Training completed", "TRAINING_COMPLETE"),
+    (r"Compressing", "MODEL_COMPRESSING"),
+    (r"Model compression complete", "MODEL_COMPRESSION_COMPLETE"),
+    (r"Uploading", "MODEL_UPLOADING"),
+    (r"Model upload complete", "MODEL_UPLOAD_COMPLETE"),
+    (r"Job finished", "JOB_COMPLETE"),
+)
+_MODEL = "acme/Meta-Llama-3.1-8B-Instruct-Reference__TOG__FT"
+
+
+def type_of(message: str) -> str:
+    """Return the type that Together gives an event with such a message; "" for any other."""
+    return next((kind for pattern, kind in _TYPES if re.match(pattern, message)), "")
+
+
+class TogetherRun(Run):
+    """Together: an event an epoch; the status comes with ``Job finished``."""
+
+    def build(self, outcome: str) -> SimulatedJob:
+        self._tell(0, "Fine tune request created")
+        if outcome == "failed" and self.steps == 0:
+            return self._fail("JOB_USER_ERROR", "The training file cannot be used")
+        self.state(self.duration * 0.05, "queued")
+        self.state(self.duration * 0.1, "running")
+        self._tell(0.1, f"Job started at {self._date(0.1)}")
+        self._tell(0.11, f"Model data downloaded for {_MODEL} at {self._date(0.11)}")
+        self._tell(0.13, f"Data downloaded for {_MODEL}")
+        self._tell(0.14, "WandB run initialized.", level="")
+        self._tell(0.2, f"Training started for model {_MODEL}")
+        ended = {"succeeded": 1.0, "failed": 0.5, "cancelled": 0.5}[outcome]
+        for epoch in range(1, int(self.epochs * ended) + 1):
+            self._tell(
+                0.2 + 0.5 * epoch / self.epochs,
+                f"Epoch completed, at step {self.steps * epoch // self.epochs}",
+            )
+        if outcome == "failed":
+            return self._fail("JOB_ERROR", "Internal error while training")
+        if outcome == "cancelled":
+            self.state(self.duration - 20 * self.scale, "cancel_requested")
+            self.state(self.duration, "cancelled")
+            self._tell(1.0, "Job stopped by user", kind="JOB_STOPPED", level="warning")
+            return self.finish({})
+        return self._succeed()
+
+    def _succeed(self) -> SimulatedJob:
+        self._tell(0.75, f"Training completed for {_MODEL} at {self._date(0.75)}")
+        self._tell(0.76, "Uploading adapter model", level="")
+        self.state(self.duration * 0.8, "compressing")
+        self._tell(0.8, "Compressing output model")
+        self._tell(0.88, "Model compression complete")
+        self.state(self.duration * 0.9, "uploading")
+        self._tell(0.9, "Uploading output model")
+        self._tell(0.98, "Model upload complete")
+        self.state(self.duration, "succeeded")
+        self._tell(1.0, f"Job finished at {self._date(1.0)}")
+        model = random_id(self.rng, f"{_MODEL}-", length=8)
+        return self.finish({"succeeded": {"fine_tuned_model": model, "trained_tokens": self.steps * 240}})
+
+    def _fail(self, kind: str, message: str) -> SimulatedJob:
+        self.state(self.duration, "failed" if kind == "JOB_ERROR" else "user_error")
+        self._tell(1.0, message, kind=kind, level="error")
+        return self.finish({})
+
+    def _tell(self, share: float, message: str, *, kind: str = "", level: str = "info") -> None:
+        raw = {"level": level, "message": message, "type": kind or type_of(message)}
+        at = self.start + int(self.duration * share)
+        self.events.append(self.fill(raw, created_at=at, rng=self.rng))
+
+    def _date(self, share: float) -> str:
+        at = self.start + int(self.duration * share)
+        return datetime.fromtimestamp(at, UTC).strftime("%a %b %e %H:%M:%S UTC %Y")
 
 
 class TogetherDialect(Dialect):
