@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from airflow_ft_events.simulator.dialects import DIALECTS
+from airflow_ft_events.simulator.dialects import DEFAULT, DIALECTS
 from airflow_ft_events.simulator.faults import RandomFaults
 from airflow_ft_events.simulator.simulator import Simulator
 from airflow_ft_events.simulator.training import OUTCOMES
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--vendor",
         choices=tuple(DIALECTS),
-        help="whose server it is; azure is the classic path (default what the logs name, else openai)",
+        help=f"whose server it is; azure is the classic path (default what the logs name, else {DEFAULT})",
     )
     add("--order", choices=("newest", "oldest"), help="order of events (default the vendor's)")
     add("--no-job-route", action="store_true", help="answer 404 where a job is read")

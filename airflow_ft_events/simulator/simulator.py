@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from airflow_ft_events.simulator.dialects import DIALECTS, OrderName, dialect_for
+from airflow_ft_events.simulator.dialects import DEFAULT, DIALECTS, OrderName, dialect_for
 from airflow_ft_events.simulator.jobs import scripted_job, seeded
 from airflow_ft_events.simulator.recordings import LogSource, load_recording, recorded_job_id, replay_job
 from airflow_ft_events.simulator.responder import Responder
@@ -124,7 +124,7 @@ class Simulator(ServerState):
     @property
     def connection_extra(self) -> dict[str, str]:
         """The extra of the Airflow connection; empty for OpenAI, which needs none."""
-        return {} if self.vendor == "openai" else self.dialect.extra
+        return self.dialect.extra
 
     def connection_json(self) -> str:
         """Return the Airflow connection as JSON, for an ``AIRFLOW_CONN_…`` variable."""
@@ -287,4 +287,4 @@ def _vendor_of(specs: Sequence[Mapping[str, Any]]) -> str:
     named = {vendor for log in logs if (vendor := log.vendor or "") in DIALECTS}
     if len(named) > 1:
         raise ValueError(f"The logs are of more than one vendor ({', '.join(sorted(named))}); name one")
-    return named.pop() if named else "openai"
+    return named.pop() if named else DEFAULT

@@ -1,4 +1,4 @@
-"""What differs from one server family to the next: paths, keys, order, ids, words and error bodies."""
+"""What differs from one server family to the next; a new family is one more file and one more row here."""
 
 from __future__ import annotations
 
@@ -8,12 +8,27 @@ from airflow_ft_events.simulator.dialects.nebius import NebiusDialect
 from airflow_ft_events.simulator.dialects.openai import OpenAIDialect
 from airflow_ft_events.simulator.dialects.together import TogetherDialect
 
-__all__ = ["DIALECTS", "NO_ROUTE", "Dialect", "OrderName", "Problem", "Route", "RouteName", "dialect_for"]
+__all__ = [
+    "DEFAULT",
+    "DIALECTS",
+    "NO_ROUTE",
+    "Dialect",
+    "OrderName",
+    "Problem",
+    "Route",
+    "RouteName",
+    "dialect_for",
+]
 
-DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect
-    for dialect in (OpenAIDialect(), AzureDialect(), AzureV1Dialect(), NebiusDialect(), TogetherDialect())
-}
+_FAMILIES: tuple[tuple[Dialect, ...], ...] = (
+    (OpenAIDialect(),),
+    (AzureDialect(), AzureV1Dialect()),
+    (NebiusDialect(),),
+    (TogetherDialect(),),
+)
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for family in _FAMILIES for dialect in family}
+DEFAULT = OpenAIDialect.name
+"""Whose server it is where nobody says so."""
 
 # A gateway that never heard of a route answers before it knows whose dialect to speak.
 NO_ROUTE = Problem(status=404, body={"detail": "Not Found"})

@@ -105,3 +105,7 @@ class OpenAIDialect(Dialect):
 
     name = vendor = "openai"
     run: ClassVar[type[Run]] = OpenAIRun
+
+    @property
+    def extra(self) -> dict[str, str]:
+        return {}
