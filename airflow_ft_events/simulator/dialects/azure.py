@@ -14,7 +14,7 @@ _WRONG_KEY = (
     "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key "
     "for an active subscription and use a correct regional API endpoint for your resource."
 )
-CANCEL_EVENT = {"level": "info", "message": "Job canceled.", "data": None}
+_CANCEL_EVENT = {"level": "info", "message": "Job canceled.", "data": None}
 _ERROR = {"code": "TrainingFailed", "message": "The job failed while training.", "param": None}
 _FILE_ERROR = {"code": "InvalidTrainingFile", "message": "The training file cannot be used.", "param": None}
 
@@ -45,7 +45,7 @@ class AzureRun(Run):
             return self._fail(_ERROR)
         if outcome == "cancelled":
             self.state(self.duration - 30 * self.scale, "cancelled")
-            self.say(self.duration, CANCEL_EVENT["message"] or "")
+            self.say(self.duration, _CANCEL_EVENT["message"] or "")
             return self.finish({})
         self.state(self.duration, "succeeded")
         self.say(self.duration, "Job succeeded.")
@@ -91,7 +91,7 @@ class AzureDialect(Dialect):
     request_id_header = "apim-request-id"
     run: ClassVar[type[Run]] = AzureRun
     states: ClassVar[Mapping[str, str]] = {"validating_files": "pending", "cancelled": "canceled"}
-    cancelling = Cancelling(events=((30, CANCEL_EVENT),))
+    cancelling = Cancelling(events=((30, _CANCEL_EVENT),))
     key_as_bearer: ClassVar[bool] = False
 
     def route(self, *, method: str, path: str, query: Mapping[str, str]) -> Route | Problem:

@@ -32,7 +32,7 @@ _TYPES = (
 _MODEL = "acme/Meta-Llama-3.1-8B-Instruct-Reference__TOG__FT"
 
 
-def type_of(message: str) -> str:
+def _type_of(message: str) -> str:
     """Return the type that Together gives an event with such a message; "" for any other."""
     return next((kind for pattern, kind in _TYPES if re.match(pattern, message)), "")
 
@@ -86,7 +86,7 @@ class TogetherRun(Run):
         return self.finish({})
 
     def _tell(self, share: float, message: str, *, kind: str = "", level: str = "info") -> None:
-        raw = {"level": level, "message": message, "type": kind or type_of(message)}
+        raw = {"level": level, "message": message, "type": kind or _type_of(message)}
         at = self.start + int(self.duration * share)
         self.events.append(self.fill(raw, created_at=at, rng=self.rng))
 
@@ -119,7 +119,7 @@ class TogetherDialect(Dialect):
 
     def fill(self, raw: Mapping[str, Any], *, created_at: int, rng: random.Random) -> dict[str, Any]:
         message = str(raw.get("message") or "")
-        event = {"object": "fine-tune-event", "level": "", "message": "", "type": type_of(message)}
+        event = {"object": "fine-tune-event", "level": "", "message": "", "type": _type_of(message)}
         return event | dict(raw) | {"created_at": iso_time(created_at)}
 
     def job(self, job: dict[str, Any], *, changed_at: float) -> dict[str, Any]:
