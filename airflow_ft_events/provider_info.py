@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_ft_events.vendors import AUTO, FAMILIES
+
 CONNECTION_TYPE = "fine_tuning"
 HOOK_NAME = "Fine-tuning API"
 INTEGRATION = "Fine-tuning"
@@ -27,8 +29,8 @@ CONNECTION_FIELDS: dict[str, Any] = {
         "description": "Whose API answers at the base URL. With auto, the base URL tells.",
         "schema": {
             "type": ["string", "null"],
-            "enum": ["auto", "openai", "azure", "nebius", "together"],
-            "default": "auto",
+            "enum": [AUTO, *FAMILIES],
+            "default": AUTO,
         },
     },
     "organization": {

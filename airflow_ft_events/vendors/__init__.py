@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from airflow_ft_events.vendors.azure import AZURE
-from airflow_ft_events.vendors.base import Meaning, Vendor
-from airflow_ft_events.vendors.nebius import NEBIUS
-from airflow_ft_events.vendors.openai import OPENAI
-from airflow_ft_events.vendors.together import TOGETHER
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["AUTO", "VENDORS", "Meaning", "Vendor", "vendor_for"]
+if TYPE_CHECKING:
+    from airflow_ft_events.vendors.base import Meaning, Vendor
+
+    VENDORS: dict[str, Vendor]
+
+__all__ = ["AUTO", "FAMILIES", "VENDORS", "Meaning", "Vendor", "vendor_for"]
 
 AUTO = "auto"
-VENDORS: dict[str, Vendor] = {vendor.name: vendor for vendor in (OPENAI, AZURE, NEBIUS, TOGETHER)}
+FAMILIES: dict[str, str] = {
+    "openai": "OpenAI",
+    "azure": "Azure OpenAI",
+    "nebius": "Nebius",
+    "together": "Together",
+}
+"""A family's name in connections and results → its name for people; the file of that name holds its facts."""
 
 
 def vendor_for(name: str = AUTO, *, host: str = "") -> Vendor:
@@ -23,10 +32,25 @@ def vendor_for(name: str = AUTO, *, host: str = "") -> Vendor:
     :returns: the family; OpenAI's for a host that nobody knows, since look-alikes speak its words.
     :raises ValueError: for an unknown name.
     """
-    wanted = name.strip().lower() or AUTO
+    wanted, vendors = name.strip().lower() or AUTO, _vendors()
     if wanted != AUTO:
-        if wanted not in VENDORS:
-            raise ValueError(f"vendor {name!r} is not known; choose one of {', '.join((AUTO, *VENDORS))}")
-        return VENDORS[wanted]
+        if wanted not in vendors:
+            raise ValueError(f"vendor {name!r} is not known; choose one of {', '.join((AUTO, *vendors))}")
+        return vendors[wanted]
     host = host.lower()
-    return next((vendor for vendor in VENDORS.values() if vendor.serves(host)), OPENAI)
+    return next((vendor for vendor in vendors.values() if vendor.serves(host)), vendors["openai"])
+
+
+@cache
+def _vendors() -> dict[str, Vendor]:
+    return {name: getattr(import_module(f"{__name__}.{name}"), name.upper()) for name in FAMILIES}
+
+
+if not TYPE_CHECKING:
+    # Every Airflow process reads the names above as it starts; the facts would cost each of them some 15 ms.
+    def __getattr__(name: str) -> object:
+        if name == "VENDORS":
+            return _vendors()
+        if name in __all__:
+            return getattr(import_module(f"{__name__}.base"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
