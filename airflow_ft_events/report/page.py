@@ -14,10 +14,9 @@ from typing import Any
 
 from airflow_ft_events.events import Event, epoch_seconds, is_number, iso_utc, one_line
 from airflow_ft_events.report.curves import Curve, LogView, Role, is_said
-from airflow_ft_events.vendors import VENDORS
+from airflow_ft_events.vendors import FAMILIES, VENDORS
 
 _OUTCOMES = ("succeeded", "failed", "cancelled")
-_VENDOR_NAMES = {"openai": "OpenAI", "azure": "Azure OpenAI", "nebius": "Nebius", "together": "Together"}
 _MOST_TILES = 6
 _MOST_ROWS = 300
 _MOST_MESSAGES = 1_000
@@ -139,7 +138,7 @@ def _header(view: LogView, about: Mapping[str, Any]) -> str:
 def _facts(view: LogView, about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     vendor = about.get("vendor")
     if isinstance(vendor, str) and vendor:
-        yield "Server", _text(_VENDOR_NAMES.get(vendor, vendor), limit=80)
+        yield "Server", _text(FAMILIES.get(vendor, vendor), limit=80)
     model = about.get("fine_tuned_model") or _model_in(view.events)
     if isinstance(model, str) and model:
         yield "Fine-tuned model", f"<code>{_text(model, limit=200)}</code>"
