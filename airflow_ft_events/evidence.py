@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from airflow_ft_events.events import Event, iso_utc
-from airflow_ft_events.jobs import JobError, JobOutcome, Outcome
+from airflow_ft_events.jobs import Job, JobError, JobOutcome, Outcome
 from airflow_ft_events.vendors import Meaning, Vendor
 
 STANDS_AFTER = 120.0
@@ -122,16 +122,54 @@ def _time_of(event: Event, seen_at: float) -> float:
     return event.created_at if event.created_at is not None else seen_at
 
 
-def with_reason(outcome: JobOutcome, events: Sequence[Event], *, vendor: Vendor) -> JobOutcome:
+@dataclass(frozen=True, slots=True)
+class Ending:
     """
-    Name the reason of a failure that the job itself does not name, as Together's jobs never do.
+    How a job ended.
+
+    :param outcome: the outcome; None where it has not ended, or that cannot be said yet.
+    :param seconds_left: where the events announce an end that may still be taken back: until it stands.
+    """
+
+    outcome: JobOutcome | None = None
+    seconds_left: float | None = None
+
+
+def how_it_ended(
+    job: Job | None, events: Iterable[Event], *, job_id: str, vendor: Vendor, server_now: float
+) -> Ending:
+    """
+    Tell how a job ended: by its status, or by its whole log where its server shows no job.
+
+    :param job: the job; None where the server shows none.
+    :param events: its log, oldest first; of a job that is shown its end will do.
+    :param job_id: the job's id.
+    :param vendor: whose words are read.
+    :param server_now: the server's clock, seconds since 1970.
+    """
+    if job is not None:
+        outcome = JobOutcome.of_job(job)
+        return Ending(completed(outcome, tuple(events), vendor=vendor) if outcome else None)
+    evidence = Evidence(vendor=vendor)
+    evidence.take(events, seen_at=server_now)
+    return Ending(
+        evidence.outcome(job_id=job_id, server_now=server_now), evidence.seconds_left(server_now=server_now)
+    )
+
+
+def completed(outcome: JobOutcome, events: Sequence[Event], *, vendor: Vendor) -> JobOutcome:
+    """
+    Take from the log what a job does not tell, as Together's jobs never do: its model, or why it failed.
 
     :param outcome: how the job ended.
     :param events: the end of its log, oldest first.
     :param vendor: whose words are read.
-    :returns: the outcome, its error taken from the newest event that tells a failure; unchanged where the job
-        did not fail, names its error, or went on after the last such event.
+    :returns: the outcome; the model of a success is the last one that the log names, the reason of a failure
+        the newest event that tells one, unless the job went on after it.
     """
+    if outcome.succeeded and not outcome.fine_tuned_model:
+        models = [model for model in map(vendor.model_in, events) if model]
+        return replace(outcome, fine_tuned_model=models[-1]) if models else outcome
     if outcome.outcome is not Outcome.FAILED or outcome.error is not None:
         return outcome
     for event in reversed(events):

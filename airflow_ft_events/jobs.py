@@ -73,6 +73,57 @@ class JobError:
         return {"code": self.code, "message": self.message, "param": self.param}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """
+    One job: ``raw`` is the server's dict, untouched; the rest is a typed view of it.
+
+    :param raw: the job as the server described it.
+    :param id: the job that was asked for.
+    :param vendor: the server family's name.
+    :param state: what its status means there.
+    :param fields: the same job, its fields under OpenAI's names.
+    """
+
+    raw: dict[str, Any]
+    id: str
+    vendor: str
+    state: JobState
+    fields: Mapping[str, Any]
+
+    @property
+    def status(self) -> str:
+        """Its status in the server's words."""
+        return str(self.fields.get("status"))
+
+    @property
+    def ended(self) -> Outcome | None:
+        """How it ended; None while it goes on."""
+        return self.state.outcome
+
+    @property
+    def finished_at(self) -> float | None:
+        """When it ended, seconds since 1970; None where the server does not say."""
+        return epoch_seconds(self.fields.get("finished_at"))
+
+    @property
+    def error(self) -> JobError | None:
+        """Why it failed; None where the server names no reason."""
+        return JobError.read(self.fields.get("error"))
+
+    @property
+    def fine_tuned_model(self) -> str | None:
+        """The model that it made; None where there is none yet."""
+        model = self.fields.get("fine_tuned_model")
+        return model if isinstance(model, str) and model else None
+
+    @property
+    def trained_tokens(self) -> int | None:
+        """How many tokens it was trained on; None where the server does not say."""
+        tokens = self.fields.get("trained_tokens")
+        return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None
+
+
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
     """The end of a job, as poke, reschedule and deferrable mode return it alike."""
@@ -100,27 +151,26 @@ class JobOutcome:
         return self.outcome is Outcome.CANCELLED
 
     @classmethod
-    def of_job(cls, job: Mapping[str, Any], *, job_id: str, vendor: str, outcome: Outcome) -> JobOutcome:
+    def of_job(cls, job: Job) -> JobOutcome | None:
         """
-        Read the outcome off a job that has ended.
+        Read the outcome off a job.
 
-        :param job: the job as the server described it.
-        :param job_id: the job that was asked for.
-        :param vendor: the server family's name.
-        :param outcome: what its status means.
-        :returns: the outcome, ``decided_by`` the status; metrics and last event are filled later, once.
+        :param job: the job.
+        :returns: the outcome, ``decided_by`` the status; None while the job goes on. Metrics and last event
+            are filled later, once.
         """
-        model, tokens = job.get("fine_tuned_model"), job.get("trained_tokens")
+        if job.ended is None:
+            return None
         return cls(
-            job_id=job_id,
-            vendor=vendor,
-            outcome=outcome,
+            job_id=job.id,
+            vendor=job.vendor,
+            outcome=job.ended,
             decided_by="status",
-            status=str(job.get("status")),
-            fine_tuned_model=model if isinstance(model, str) and model else None,
-            error=JobError.read(job.get("error")),
-            finished_at=iso_utc(epoch_seconds(job.get("finished_at"))),
-            trained_tokens=tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None,
+            status=job.status,
+            fine_tuned_model=job.fine_tuned_model,
+            error=job.error,
+            finished_at=iso_utc(job.finished_at),
+            trained_tokens=job.trained_tokens,
         )
 
     def masked(self, secrets: Iterable[str]) -> JobOutcome:

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, FineTuningJobNotFound
-from airflow_ft_events.api.exchange import ApiFault, ApiRequest, FaultKind, Reply, error_of, retry_after
+from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, error_of, retry_after
 from airflow_ft_events.api.settings import Settings
 
 
 class Route(Enum):
-    """How one of the two routes did in a poll."""
+    """How one of the two routes did."""
 
     OK = auto()
     MISSING = auto()
-    """404, 405, 501 and other refusals, or an answer that cannot be read."""
+    """404, 405, 501 and other refusals, or an answer that cannot be read: there is no such route."""
     FAULT = auto()
     """No answer, or one that says nothing about the route: try again."""
     PAUSE = auto()
@@ -48,6 +48,22 @@ class Answered:
 NOT_ASKED = Answered(Route.NOT_ASKED)
 
 
+def route_of(error: FineTuningError) -> Route:
+    """
+    Tell what an error says about the route that was asked; the one place that calls a route missing.
+
+    :param error: what a request met.
+    """
+    if not isinstance(error, FineTuningApiError):
+        return Route.MISSING  # an answer that cannot be read, or a cursor that does not advance
+    status = error.status
+    if status is None or status < 200 or status in (408, 409) or (status >= 500 and status != 501):
+        return Route.FAULT
+    if status == 429:
+        return Route.PAUSE
+    return Route.DENIED if status in (401, 403) else Route.MISSING
+
+
 def read_refusal(request: ApiRequest, reply: Reply, settings: Settings, *, now: float) -> Answered:
     """
     Sort a refusal, or no answer, by what it means for a wait.
@@ -58,15 +74,9 @@ def read_refusal(request: ApiRequest, reply: Reply, settings: Settings, *, now: 
     :param now: our clock, seconds since 1970.
     """
     error = error_of(request, reply, settings)
-    if isinstance(reply, ApiFault):
-        return Answered(Route.MISSING if reply.kind is FaultKind.TOO_LARGE else Route.FAULT, error)
-    if reply.status == 429:
-        return Answered(Route.PAUSE, error, pause=retry_after(reply, now=now))
-    if reply.status in (401, 403):
-        return Answered(Route.DENIED, error)
-    if reply.status < 200 or reply.status in (408, 409) or (reply.status >= 500 and reply.status != 501):
-        return Answered(Route.FAULT, error)
-    return Answered(Route.MISSING, error)
+    route = route_of(error)
+    asked = retry_after(reply, now=now) if route is Route.PAUSE and isinstance(reply, ApiAnswer) else None
+    return Answered(route, error, pause=asked)
 
 
 def in_brief(error: FineTuningError | None) -> str:

@@ -288,22 +288,16 @@ class JobWatch:
         except FineTuningAnswerError as error:
             return Answered(Route.FAULT if self.job_seen else Route.MISSING, error)
         self.job_seen = True
-        status = scrub(job["status"], self.settings, limit=60)
+        status = scrub(job.status, self.settings, limit=60)
         if status != self.status:
             look.notes.append(("info", f"Job {self.job_id} is {status}."))
         self.status = status
-        state = self.settings.vendor.state_of(job["status"])
-        if state.outcome:
-            look.outcome = JobOutcome.of_job(
-                self.settings.vendor.job_in_openai_words(job),
-                job_id=self.job_id,
-                vendor=self.settings.vendor.name,
-                outcome=state.outcome,
-            ).masked(self.settings.secrets)
-        elif state is not JobState.ACTIVE:
+        if ended := JobOutcome.of_job(job):
+            look.outcome = ended.masked(self.settings.secrets)
+        elif job.state is not JobState.ACTIVE:
             what = (
                 "is paused"
-                if state is JobState.PAUSED
+                if job.state is JobState.PAUSED
                 else f"has a status that is not known here, {status!r}"
             )
             self._warn_once(look, f"state {status}", f"Job {self.job_id} {what}; waiting until it changes.")

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from airflow_ft_events.api.errors import FineTuningPagingError
+from airflow_ft_events.api.errors import FineTuningError, FineTuningPagingError
 from airflow_ft_events.api.exchange import ApiRequest, Reply, answer_of, check, read_object, unreadable
 from airflow_ft_events.api.feed import EventFeed, Mark, Pages
 from airflow_ft_events.api.settings import Settings
-from airflow_ft_events.events import Event, Order, is_number
+from airflow_ft_events.events import Event, Order, identify, is_number
 from airflow_ft_events.inputs import quoted
+from airflow_ft_events.jobs import Job
+from airflow_ft_events.routes import Route, route_of
 
 T = TypeVar("T")
 
@@ -62,14 +64,14 @@ def job_request(settings: Settings, job_id: str) -> ApiRequest:
     return ApiRequest(path=path, what=f"job {job_id}", job_id=job_id, asks_state=True)
 
 
-def read_job(request: ApiRequest, reply: Reply, settings: Settings) -> dict[str, Any]:
+def read_job(request: ApiRequest, reply: Reply, settings: Settings) -> Job:
     """
     Read a job, and make sure that it is the one that was asked for.
 
     :param request: what was asked.
     :param reply: what came of it.
     :param settings: the connection.
-    :returns: the job as the server described it, with a status.
+    :returns: the job, which has a status.
     :raises FineTuningApiError: a refusal or no answer.
     :raises FineTuningAnswerError: no job, or another one.
     """
@@ -79,10 +81,10 @@ def read_job(request: ApiRequest, reply: Reply, settings: Settings) -> dict[str,
         raise unreadable(request, answer, settings, "has no job status")
     if job.get("id") is not None and request.job_id and str(job["id"]) != request.job_id:
         raise unreadable(request, answer, settings, "is about another job")
-    return job
+    return settings.vendor.read_job(job, job_id=request.job_id or "")
 
 
-def get_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, dict[str, Any]]:
+def get_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, Job]:
     """
     Read a job.
 
@@ -91,6 +93,22 @@ def get_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, dic
     """
     request = job_request(settings, job_id)
     return read_job(request, (yield request), settings)
+
+
+def find_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, Job | None]:
+    """
+    Read a job of a server that may show only its events.
+
+    :param settings: the connection.
+    :param job_id: a checked job id.
+    :returns: the job, or None where its route is missing, while its events may well be there.
+    """
+    try:
+        return (yield from get_job(settings, job_id))
+    except FineTuningError as error:
+        if route_of(error) is not Route.MISSING:
+            raise
+        return None
 
 
 def cancel_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, dict[str, Any]]:
@@ -223,6 +241,7 @@ def read_events(
     newer_than: str | Mark | None = None,
     max_events: int | None = None,
     pages: Pages | None = None,
+    must_end: bool = False,
 ) -> Generator[ApiRequest, Reply, EventFeed]:
     """
     Read a job's log, or what is newer than a known event.
@@ -233,6 +252,8 @@ def read_events(
     :param max_events: how many of the newest are wanted; None for all. A newest-first server is asked for no
         more.
     :param pages: where the events are kept; default in memory.
+    :param must_end: whether a log without the vendor's last message is of no use yet, so that a page which
+        shows that it is missing ends the reading; default False.
     :returns: the feed, with what it collected.
     """
     mark = Mark(ids=(newer_than,) if newer_than else ()) if isinstance(newer_than, str) else newer_than
@@ -246,9 +267,22 @@ def read_events(
             and feed.count >= max_events
         ):
             break
+        if must_end and feed.order is Order.NEWEST_FIRST and not shows_end(settings, feed):
+            break
     if mark and mark.last_id and feed.by_cursor:
         return (yield from _checked(settings, job_id, mark.last_id, feed, pages))
     return feed
+
+
+def shows_end(settings: Settings, feed: EventFeed) -> bool:
+    """
+    Tell whether the newest events of a log have the last message that its vendor sends.
+
+    :param settings: the connection.
+    :param feed: a walk that has been shown the newest events.
+    """
+    newest = identify(feed.newest_shown, order=feed.order)
+    return any(map(settings.vendor.ends_log, newest))
 
 
 def _checked(

@@ -160,7 +160,8 @@ class EventFeed:
         self._asked: ApiRequest | None = None
         self._done = False
         self._same_pages = 0
-        self._last_page: Sequence[Any] = ()
+        self._last_page: Sequence[dict[str, Any]] = ()
+        self._page_before: Sequence[dict[str, Any]] = ()
         self._pages: Pages = PageList() if pages is None else pages
         self._seen = Seen(keeps_pages=pages is None)
         self._page_count = 0
@@ -182,6 +183,13 @@ class EventFeed:
     def order_is_known(self) -> bool:
         """Whether a page has shown the order."""
         return self._order is not None
+
+    @property
+    def newest_shown(self) -> Sequence[dict[str, Any]]:
+        """The events at the log's newest end that the walk has been shown, new or known: a page or two."""
+        if self.order is Order.NEWEST_FIRST:
+            return self._front
+        return [*self._page_before, *self._last_page]
 
     @property
     def count(self) -> int:
@@ -388,14 +396,14 @@ class EventFeed:
 
     def _advance(self, raws: list[dict[str, Any]], any_unseen: bool, has_more: bool | None) -> None:
         """Decide whether the walk goes on, and from which cursor."""
+        before, self._page_before, self._last_page = self._last_page, self._last_page, raws
         newest_first = self.order is Order.NEWEST_FIRST
         met = self._mark is not None and bool(self.found) and newest_first
         if met or has_more is False or not self._vendor.pages:
             self._done = True
             return
         last = server_id(raws[-1]) if raws else None
-        self._same_pages = self._same_pages + 1 if page_facts.say_the_same(raws, self._last_page) else 0
-        self._last_page = raws
+        self._same_pages = self._same_pages + 1 if page_facts.say_the_same(raws, before) else 0
         nowhere = last is None or last == self._cursor or not any_unseen or self._same_pages >= SAME_PAGES
         deep = newest_first and self._depth is not None and self._page_count >= self._depth
         if deep and (nowhere or self.order_is_known):  # else the newest events may lie further on

@@ -22,7 +22,7 @@ from airflow_ft_events.archive.spool import Spool, temporary_folder
 from airflow_ft_events.archive.storage import AT_ONCE
 from airflow_ft_events.events import Event, EventIds, Order, place_of
 
-ReadLog = Callable[[Mark | None, Pages], EventFeed]
+ReadLog = Callable[[Mark | None, Pages], EventFeed | None]
 MakeReport = Callable[[Iterator[Event], Manifest], str]
 REPORT_SUFFIX = ".report.html"
 COMMITS = 3
@@ -88,17 +88,19 @@ class ArchiveWriter:
 
     # reading
 
-    def read(self, read_log: ReadLog) -> int:
+    def read(self, read_log: ReadLog) -> int | None:
         """
         Read what the archive lacks.
 
-        :param read_log: reads the log, or what is newer than a mark, into pages.
-        :returns: how many events came.
+        :param read_log: reads the log, or what is newer than a mark, into pages; None where it is not time.
+        :returns: how many events came; None where it is not time, and nothing is to be written.
         """
         self._prior = prior = self._usable_prior()
         self._adds = self._incremental and prior is not None and prior.intact
         mark = prior.manifest.mark if prior and self._adds else None
         feed = read_log(mark, self._spool)
+        if feed is None:
+            return None
         self._order, self._order_is_known = feed.order, feed.order_is_known
         if prior:
             self._filtered = feed.found is not True if self._adds else self._has_forgotten(prior)

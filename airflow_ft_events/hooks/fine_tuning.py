@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_ft_events.api import calls
 from airflow_ft_events.api.entra import forget_refused
-from airflow_ft_events.api.errors import FineTuningAnswerError, FineTuningApiError, FineTuningError
+from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError
 from airflow_ft_events.api.exchange import answer_of
 from airflow_ft_events.api.feed import EventFeed, Mark, NoPages, Pages
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Event, EventPage, metrics_table, one_line
+from airflow_ft_events.evidence import Ending, how_it_ended
 from airflow_ft_events.hooks.client import ClientHook
 from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_count, check_job_id
+from airflow_ft_events.jobs import Job
 from airflow_ft_events.provider_info import UI_FIELD_BEHAVIOUR
 from airflow_ft_events.watch import JobWatch, Look
 
@@ -92,6 +94,7 @@ class FineTuningHook(ClientHook):
         newer_than: str | Mark | None = None,
         max_events: int | None = None,
         pages: Pages | None = None,
+        must_end: bool = False,
     ) -> EventFeed:
         """
         Read a job's events as :meth:`list_events` does, and keep what the reading learned.
@@ -100,15 +103,30 @@ class FineTuningHook(ClientHook):
         :param newer_than: id of a known event, or where an earlier reading stopped.
         :param max_events: how many of the newest are wanted.
         :param pages: where the events are kept while they are read; default in memory.
+        :param must_end: whether a log without the vendor's last message is of no use yet: it is read no
+            further than to the page that shows so. Default False.
         :returns: the feed: its events, typed too, and whether ``newer_than`` was found.
         """
         check_count("max_events", max_events)
         checked = check_job_id(job_id)
         return self._run(
             calls.read_events(
-                self.settings, checked, newer_than=newer_than, max_events=max_events, pages=pages
+                self.settings,
+                checked,
+                newer_than=newer_than,
+                max_events=max_events,
+                pages=pages,
+                must_end=must_end,
             )
         )
+
+    def shows_end(self, feed: EventFeed) -> bool:
+        """
+        Tell whether a log has the last message that its vendor sends, so that nothing more will come.
+
+        :param feed: from :meth:`read_events`.
+        """
+        return calls.shows_end(self.settings, feed)
 
     def get_job(self, job_id: str) -> dict[str, Any]:
         """
@@ -118,24 +136,29 @@ class FineTuningHook(ClientHook):
         :returns: the job as the server describes it.
         :raises FineTuningJobNotFound: the server does not know it.
         """
-        return self._run(calls.get_job(self.settings, check_job_id(job_id)))
+        return self._run(calls.get_job(self.settings, check_job_id(job_id))).raw
 
-    def find_job(self, job_id: str) -> dict[str, Any] | None:
+    def find_job(self, job_id: str) -> Job | None:
         """
         Read a job of a server that may show only its events.
 
         :param job_id: the job.
-        :returns: the job, or None where the server shows none (404, 405, 501 or an answer that cannot be
-            read), while its events may well be there.
+        :returns: the job, typed, or None where its route is missing, while its events may well be there.
+        :raises FineTuningApiError: the server does not accept the key, or could not be asked.
         """
-        try:
-            return self.get_job(job_id)
-        except FineTuningAnswerError:
-            return None
-        except FineTuningApiError as error:
-            if error.status in (404, 405, 501):
-                return None
-            raise
+        return self._run(calls.find_job(self.settings, check_job_id(job_id)))
+
+    def how_it_ended(self, job_id: str, job: Job | None, events: Iterable[Event] = ()) -> Ending:
+        """
+        Tell how a job ended, as far as what was read of it says.
+
+        :param job_id: the job.
+        :param job: from :meth:`find_job`.
+        :param events: its log, oldest first, where the server shows no job; else the log's end will do.
+        """
+        return how_it_ended(
+            job, events, job_id=job_id, vendor=self.settings.vendor, server_now=self.server_now()
+        )
 
     def list_metrics(self, job_id: str) -> list[dict[str, int | float]]:
         """
@@ -239,7 +262,16 @@ class FineTuningHook(ClientHook):
 
     async def aget_job(self, job_id: str) -> dict[str, Any]:
         """Do what :meth:`get_job` does, without blocking the event loop."""
-        return await self._arun(calls.get_job(await self.aget_settings(), check_job_id(job_id)))
+        return (await self._arun(calls.get_job(await self.aget_settings(), check_job_id(job_id)))).raw
+
+    async def ahas_ended(self, job_id: str) -> bool:
+        """
+        Tell whether a job has ended, by its status.
+
+        :param job_id: the job.
+        """
+        job = await self._arun(calls.get_job(await self.aget_settings(), check_job_id(job_id)))
+        return job.ended is not None
 
     async def alist_metrics(self, job_id: str) -> list[dict[str, int | float]]:
         """Do what :meth:`list_metrics` does, without blocking the event loop."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+    from airflow_ft_events.jobs import Job
 
 LEVELS = ("info", "warn", "warning", "error")
 
@@ -78,13 +79,25 @@ class FineTuningEventsOperator(SettledLogOperator):
         _check_words("levels", levels, allowed=LEVELS)
         _check_words("types", types)
 
-    def _read(self, context: Context, hook: FineTuningHook, *, settled: bool) -> list[dict[str, Any]]:
-        job = hook.find_job(self.job_id)
+    def _read(
+        self,
+        context: Context,
+        hook: FineTuningHook,
+        job: Job | None,
+        *,
+        settled: bool,
+        must_end: bool = False,
+    ) -> list[dict[str, Any]] | None:
         newer_than = self.newer_than if self.newer_than not in ("", "None", "none", "null") else None
         no_filter = self.levels is None and self.types is None
         feed = hook.read_events(
-            self.job_id, newer_than=newer_than, max_events=self.max_events if no_filter else None
+            self.job_id,
+            newer_than=newer_than,
+            max_events=self.max_events if no_filter else None,
+            must_end=must_end,
         )
+        if must_end and not hook.shows_end(feed):
+            return None
         read = feed.collected_events()
         kept = [event for event in read if self._passes(event)]
         matched = len(kept)
@@ -139,22 +152,20 @@ class FineTuningEventsOperator(SettledLogOperator):
         kept: Sequence[Event],
         read: Sequence[Event],
         *,
-        job: Mapping[str, Any] | None,
+        job: Job | None,
         hook: FineTuningHook,
     ) -> dict[str, Any]:
-        vendor = hook.settings.vendor
-        outcome = vendor.state_of(job.get("status")).outcome if job else None
         return {
             "job_id": self.job_id,
-            "vendor": vendor.name,
+            "vendor": hook.settings.vendor.name,
             "events": len(kept),
             "read": len(read),
             "by_type": dict(Counter(event.type for event in kept)),
             "by_level": dict(Counter(event.level for event in kept)),
             "first_event": place_of(kept[0]) if kept else None,
             "last_event": place_of(kept[-1]) if kept else None,
-            "job_ended": outcome is not None if job else None,
-            "status": str(job.get("status")) if job else None,
+            "job_ended": job.ended is not None if job else None,
+            "status": job.status if job else None,
             "last_read_event": place_of(read[-1]) if read else None,
             "metrics": last_metrics(read),
         }

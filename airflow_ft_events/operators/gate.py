@@ -11,13 +11,14 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 from airflow_ft_events.api.errors import FineTuningArchiveError, FineTuningError, FineTuningInputError
 from airflow_ft_events.events import Event, Order, one_line, order_of
 from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_early, check_job_id
+from airflow_ft_events.jobs import Outcome
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_ft_events.conditions import Condition
     from airflow_ft_events.hooks.fine_tuning import FineTuningHook
-    from airflow_ft_events.jobs import JobOutcome
+    from airflow_ft_events.jobs import Job, JobOutcome
     from airflow_ft_events.judgement import Finding
 
 ON_VIOLATION = ("fail", "skip")
@@ -112,18 +113,14 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         given = self._archived_events() if self.archive is not None else self._given_events()
         hook = FineTuningHook(self.conn_id)
         job = hook.find_job(job_id)
-        log: list[Event] | None = None
-        if job is not None:
-            outcome = self._outcome_of_job(job, hook)
-        else:
-            log = hook.read_events(job_id).collected_events()
-            outcome = self._outcome_of_events(log, hook)
+        if job is not None and job.ended is None:
+            raise self._too_early(f"has not ended: its status is {one_line(job.status, limit=60)!r}")
+        log = self._read_log(hook, job, is_judged=given is None)
+        outcome = self._outcome(hook, job, log)
         if not outcome.succeeded:
             findings = _not_checked(conditions, outcome)
-        elif given is not None:
-            findings = judge(conditions, given)
         else:
-            findings = judge(conditions, log or hook.read_events(job_id).collected_events())
+            findings = judge(conditions, log if given is None else given)
         return self._decide(context, hook, outcome, findings)
 
     def _given_events(self) -> list[Event] | None:
@@ -173,46 +170,30 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
 
     # the outcome
 
-    def _outcome_of_job(self, job: Mapping[str, Any], hook: FineTuningHook) -> JobOutcome:
-        from airflow_ft_events.jobs import JobOutcome
-
-        vendor = hook.settings.vendor
-        outcome = vendor.state_of(job.get("status")).outcome
-        if outcome is None:
-            raise self._too_early(f"has not ended: its status is {one_line(job.get('status'), limit=60)!r}")
-        in_openai_words = vendor.job_in_openai_words(job)
-        found = JobOutcome.of_job(in_openai_words, job_id=self.job_id, vendor=vendor.name, outcome=outcome)
-        return found if found.succeeded or found.cancelled or found.error else self._with_reason(found, hook)
-
-    def _with_reason(self, outcome: JobOutcome, hook: FineTuningHook) -> JobOutcome:
-        """Take the reason of a failure from the log, where the job does not name it."""
-        from airflow_ft_events.evidence import with_reason
-
+    def _read_log(self, hook: FineTuningHook, job: Job | None, *, is_judged: bool) -> list[Event]:
+        """Read the whole log once, to decide by or to judge; or its end, for the reason of a failure."""
+        if job is None or (is_judged and job.ended is Outcome.SUCCEEDED):
+            return hook.read_events(self.job_id).collected_events()
+        if job.ended is not Outcome.FAILED or job.error is not None:
+            return []
         try:
-            events = hook.newest_events(self.job_id)
+            return hook.newest_events(self.job_id)
         except FineTuningError as error:
             self.log.warning("The job failed, and its last events could not be read: %s", error)
-            return outcome
-        return with_reason(outcome, events, vendor=hook.settings.vendor)
+            return []
 
-    def _outcome_of_events(self, log: Sequence[Event], hook: FineTuningHook) -> JobOutcome:
-        """Go by the log as the sensor does, where the server shows no job."""
-        from airflow_ft_events.evidence import Evidence
-
-        evidence, server_now = Evidence(vendor=hook.settings.vendor), hook.server_now()
-        evidence.take(log, seen_at=server_now)
-        outcome = evidence.outcome(job_id=self.job_id, server_now=server_now)
-        if outcome is not None:
-            return outcome
-        left = evidence.seconds_left(server_now=server_now)
-        if left is None:
+    def _outcome(self, hook: FineTuningHook, job: Job | None, log: Sequence[Event]) -> JobOutcome:
+        ending = hook.how_it_ended(self.job_id, job, log)
+        if ending.outcome is not None:
+            return ending.outcome
+        if ending.seconds_left is None:
             raise self._too_early(
                 "is not shown by its server, and its events announce no end, so whether it has ended cannot "
                 "be known"
             )
         raise self._too_early(
             "is not shown by its server, and the end that its events announce is too fresh: something may "
-            f"take it back for another {left:.0f} s"
+            f"take it back for another {ending.seconds_left:.0f} s"
         )
 
     def _too_early(self, what: str) -> FineTuningError:

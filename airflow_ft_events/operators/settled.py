@@ -9,13 +9,13 @@ from airflow.providers.common.compat.sdk import BaseOperator, conf
 
 from airflow_ft_events.api.errors import FineTuningInputError
 from airflow_ft_events.clock import clock
-from airflow_ft_events.events import epoch_seconds
 from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_early
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+    from airflow_ft_events.jobs import Job
 
 SHORT_WAIT = 10.0
 """Seconds that a worker slot may be held while a log settles; longer waits defer."""
@@ -61,18 +61,20 @@ class SettledLogOperator(BaseOperator):
         :raises FineTuningApiError: the job's events could not be read.
         """
         hook = self._hook()
-        left = self._seconds_until_settled(hook)
-        if left is None:
-            return self._read(context, hook, settled=False)
+        job = hook.find_job(self.job_id)
+        left = self._seconds_left(hook, job)
+        # a log that may still grow is of use only if its last message is there
+        found = self._read(context, hook, job, settled=left is not None, must_end=bool(left))
+        if found is not None or left is None:
+            return found
         if left > SHORT_WAIT and self.deferrable:
             from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
             self.log.info("Job %s has ended; its last events may take another %.0f s.", self.job_id, left)
             self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=left)), method_name="execute_complete")
-        if left > 0:
-            self.log.info("Job %s has ended; waiting %.0f s for its last events.", self.job_id, left)
-            clock().sleep(left)
-        return self._read(context, hook, settled=True)
+        self.log.info("Job %s has ended; waiting %.0f s for its last events.", self.job_id, left)
+        clock().sleep(left)
+        return self._read(context, hook, job, settled=True)
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """
@@ -80,10 +82,23 @@ class SettledLogOperator(BaseOperator):
 
         :param event: the time trigger's event; it says nothing that is needed.
         """
-        return self._read(context, self._hook(), settled=True)
+        hook = self._hook()
+        return self._read(context, hook, hook.find_job(self.job_id), settled=True)
 
-    def _read(self, context: Context, hook: FineTuningHook, *, settled: bool) -> Any:
-        """Read the log, settled or as it stands, and do with it what this operator is for."""
+    def _read(
+        self,
+        context: Context,
+        hook: FineTuningHook,
+        job: Job | None,
+        *,
+        settled: bool,
+        must_end: bool = False,
+    ) -> Any:
+        """
+        Read the log, settled or as it stands, and do with it what this operator is for.
+
+        :returns: the operator's result; with ``must_end``, None where the log's last message is missing.
+        """
         raise NotImplementedError
 
     def _hook(self) -> FineTuningHook:
@@ -92,16 +107,10 @@ class SettledLogOperator(BaseOperator):
 
         return FineTuningHook(self.conn_id)
 
-    def _seconds_until_settled(self, hook: FineTuningHook) -> float | None:
-        """How long an ended job's log must be waited for; None for a job that runs or shows no state."""
-        job = hook.find_job(self.job_id)
-        vendor = hook.settings.vendor
-        if job is None or not vendor.state_of(job.get("status")).outcome:
+    def _seconds_left(self, hook: FineTuningHook, job: Job | None) -> float | None:
+        """How long an ended job's log may still grow; None for a job that runs or shows no state."""
+        if job is None or job.ended is None:
             return None
-        finished = epoch_seconds(job.get("finished_at"))
-        gone = None if finished is None else hook.server_now() - finished
-        if not self.settle or (gone is not None and gone >= self.settle):
-            return 0.0
-        if any(vendor.ends_log(event) for event in hook.newest_events(self.job_id)):
-            return 0.0
-        return self.settle if gone is None else min(self.settle, self.settle - gone)
+        if job.finished_at is None:
+            return self.settle
+        return min(self.settle, max(0.0, self.settle - (hook.server_now() - job.finished_at)))

@@ -318,11 +318,14 @@ class FineTuningEventsSensor(BaseSensorOperator):
 
     def _result(self, outcome: JobOutcome) -> dict[str, Any]:
         """Fill in metrics and last event by one last read, and return or raise what the outcome asks for."""
+        from airflow_ft_events.evidence import completed
+
         events = self._last_events()
         last = events[-1].raw if events else None
         outcome = replace(outcome, last_event=last, metrics=last_metrics(events))
         if events:
-            outcome = self._completed(outcome, events)
+            settings = self._worker_hook().settings
+            outcome = completed(outcome, events, vendor=settings.vendor).masked(settings.secrets)
         finished = f", finished {outcome.finished_at}" if outcome.finished_at else ""
         self.log.info(
             "Job %s %s (decided by its %s%s).",
@@ -335,16 +338,6 @@ class FineTuningEventsSensor(BaseSensorOperator):
             raise self._job_error(outcome, events)
         found: dict[str, Any] = json_safe(outcome.as_dict(), mask=self._worker_hook().without_keys)
         return found
-
-    def _completed(self, outcome: JobOutcome, events: Sequence[Event]) -> JobOutcome:
-        """Take from the log what the job does not tell: the model of a success, the reason of a failure."""
-        from airflow_ft_events.evidence import with_reason
-
-        settings = self._worker_hook().settings
-        if outcome.succeeded and not outcome.fine_tuned_model:
-            models = [model for model in map(settings.vendor.model_in, events) if model]
-            return replace(outcome, fine_tuned_model=models[-1] if models else None)
-        return with_reason(outcome, events, vendor=settings.vendor).masked(settings.secrets)
 
     def _worker_hook(self) -> FineTuningHook:
         if self._hook is None:

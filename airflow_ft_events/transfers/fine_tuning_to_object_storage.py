@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_ft_events.archive.writer import ArchiveWriter
     from airflow_ft_events.events import Event
     from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+    from airflow_ft_events.jobs import Job
 
 OVERWRITE = ("replace", "keep", "error")
 
@@ -139,21 +140,30 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
             overwrite=self.overwrite,
         )
 
-    def _read(self, context: Context, hook: FineTuningHook, *, settled: bool) -> dict[str, Any]:
-        job = hook.find_job(self.job_id)
-
-        def read_log(mark: Mark | None, pages: Pages) -> EventFeed:
-            return hook.read_events(self.job_id, newer_than=mark, pages=pages)
+    def _read(
+        self,
+        context: Context,
+        hook: FineTuningHook,
+        job: Job | None,
+        *,
+        settled: bool,
+        must_end: bool = False,
+    ) -> dict[str, Any] | None:
+        def read_log(mark: Mark | None, pages: Pages) -> EventFeed | None:
+            feed = hook.read_events(self.job_id, newer_than=mark, pages=pages, must_end=must_end)
+            return None if must_end and not hook.shows_end(feed) else feed
 
         def make_report(events: Iterator[Event], manifest: Manifest) -> str:
             from airflow_ft_events.figures import report_page
 
-            told = dict(hook.settings.vendor.job_in_openai_words(job)) if job else {}
+            told = job.fields if job else {}
             names = ("fine_tuned_model", "trained_tokens", "finished_at", "error")
             return report_page(events, about=manifest.as_dict() | {name: told.get(name) for name in names})
 
         with self._writer() as writer:
             new = writer.read(read_log)
+            if new is None:
+                return None
             facts = self._facts(hook, job, writer, settled=settled)
             manifest = writer.write(facts, make_report=make_report if self.report else None)
         self.log.info(
@@ -168,27 +178,18 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
         return found
 
     def _facts(
-        self, hook: FineTuningHook, job: Mapping[str, Any] | None, writer: ArchiveWriter, *, settled: bool
+        self, hook: FineTuningHook, job: Job | None, writer: ArchiveWriter, *, settled: bool
     ) -> JobFacts:
         from airflow_ft_events.archive.manifest import JobFacts
-        from airflow_ft_events.evidence import Evidence
 
-        vendor = hook.settings.vendor
-        if job is not None:
-            outcome = vendor.state_of(job.get("status")).outcome
-            complete = settled and outcome is not None
-        else:
-            # a server that shows no job: its events decide, as they do in a wait
-            evidence, server_now = Evidence(vendor=vendor), hook.server_now()
-            evidence.take(writer.events(), seen_at=server_now)
-            decided = evidence.outcome(job_id=self.job_id, server_now=server_now)
-            outcome, complete = decided.outcome if decided else None, decided is not None
+        # where the server shows no job its events decide, as they do in a wait
+        ended = hook.how_it_ended(self.job_id, job, writer.events() if job is None else ()).outcome
         return JobFacts(
             job_id=self.job_id,
-            vendor=vendor.name,
-            outcome=outcome.value if outcome else None,
-            status=str(job.get("status")) if job else None,
-            complete=complete,
+            vendor=hook.settings.vendor.name,
+            outcome=ended.outcome.value if ended else None,
+            status=job.status if job else None,
+            complete=ended is not None and (settled or job is None),
         )
 
 

@@ -162,10 +162,9 @@ class FineTuningEventsTrigger(BaseTrigger):
     async def _job_has_ended(self, hook: FineTuningHook) -> bool:
         """Tell whether the job has ended; where that cannot be told, it has not."""
         try:
-            job = await hook.aget_job(self.job_id)
+            return await hook.ahas_ended(self.job_id)
         except FineTuningError:
             return False
-        return (await hook.aget_settings()).vendor.state_of(job["status"]).outcome is not None
 
     async def _wait(self) -> dict[str, Any]:
         shared = await import_off_loop("airflow_ft_events.api.shared_client")

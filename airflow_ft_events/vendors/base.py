@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_ft_events.events import Event, Order
-from airflow_ft_events.jobs import JobState, Outcome
+from airflow_ft_events.jobs import Job, JobState, Outcome
 
 READ_OF_MESSAGE = 1000
 """Characters of a message that patterns are matched against: a pattern must not hold up an event loop."""
@@ -143,15 +143,22 @@ class Vendor:
         """
         return self.states.get(str(status).strip().lower(), JobState.UNKNOWN)
 
-    def job_in_openai_words(self, job: Mapping[str, Any]) -> Mapping[str, Any]:
+    def read_job(self, raw: dict[str, Any], *, job_id: str) -> Job:
         """
-        Find a job's fields under the names that OpenAI gives them.
+        Read a job in this family's words.
 
-        :param job: the job as the server described it.
-        :returns: the same job, with those names beside its own.
+        :param raw: the job as the server described it.
+        :param job_id: the job that was asked for.
+        :returns: its typed view, with OpenAI's names for its fields beside its own.
         """
-        known = {name: job[own] for name, own in self.job_fields.items() if own in job}
-        return {**job, **known} if known else job
+        known = {name: raw[own] for name, own in self.job_fields.items() if own in raw}
+        return Job(
+            raw=raw,
+            id=job_id,
+            vendor=self.name,
+            state=self.state_of(raw.get("status")),
+            fields={**raw, **known} if known else raw,
+        )
 
     def meaning_of(self, event: Event) -> Meaning | None:
         """

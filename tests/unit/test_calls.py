@@ -24,7 +24,7 @@ def test_a_job_is_asked_for_at_its_path_and_returned_as_it_came(kit: Any) -> Non
         asked.append(request)
         return kit.answer(job)
 
-    assert kit.converse(get_job(kit.settings(), "ftjob-1"), server) == job
+    assert kit.converse(get_job(kit.settings(), "ftjob-1"), server).raw == job
     assert [(request.method, request.path, dict(request.params)) for request in asked] == [
         ("GET", "/fine_tuning/jobs/ftjob-1", {})
     ]

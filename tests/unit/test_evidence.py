@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_ft_events.events import Event
-from airflow_ft_events.evidence import Evidence, with_reason
+from airflow_ft_events.evidence import Evidence, completed
 from airflow_ft_events.jobs import JobError, JobOutcome, Outcome
 from airflow_ft_events.vendors import VENDORS
 
@@ -208,7 +208,7 @@ def test_the_reason_of_a_failure_is_read_off_the_log_where_the_job_is_silent(
     events: list[Event], vendor: str, reason: JobError | None
 ) -> None:
     failed = JobOutcome("ftjob-1", vendor, Outcome.FAILED, "status")
-    assert with_reason(failed, events, vendor=VENDORS[vendor]).error == reason
+    assert completed(failed, events, vendor=VENDORS[vendor]).error == reason
 
 
 @pytest.mark.parametrize(
@@ -221,4 +221,4 @@ def test_the_reason_of_a_failure_is_read_off_the_log_where_the_job_is_silent(
     ids=["succeeded", "cancelled", "told by the job"],
 )
 def test_no_other_outcome_gets_a_reason_from_the_log(outcome: JobOutcome) -> None:
-    assert with_reason(outcome, [error(100, "bad")], vendor=VENDORS["openai"]) is outcome
+    assert completed(outcome, [error(100, "bad")], vendor=VENDORS["openai"]) is outcome

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.jobs import JobError, JobOutcome, JobState, Outcome
+from airflow_ft_events.jobs import Job, JobError, JobOutcome, JobState, Outcome
 
 KEYS = [
     "job_id",
@@ -25,7 +25,11 @@ KEYS = [
 
 
 def outcome_of(job: dict[str, Any], outcome: Outcome = Outcome.SUCCEEDED) -> JobOutcome:
-    return JobOutcome.of_job(job, job_id="ftjob-1", vendor="openai", outcome=outcome)
+    found = JobOutcome.of_job(
+        Job(raw=job, id="ftjob-1", vendor="openai", state=JobState(outcome.value), fields=job)
+    )
+    assert found is not None
+    return found
 
 
 def test_a_job_that_succeeded_gives_all_its_facts() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_ft_events.events import Event
-from airflow_ft_events.jobs import JobState
+from airflow_ft_events.jobs import JobState, Outcome
 from airflow_ft_events.vendors import AUTO, VENDORS, Meaning, Vendor, vendor_for
 
 STATES = {
@@ -213,10 +213,11 @@ def test_a_vendor_of_ones_own_is_made_from_another() -> None:
 
 def test_together_jobs_have_the_model_and_the_tokens_under_names_of_their_own() -> None:
     job = {"id": "ft-1", "model_output_name": "acme/llama-1", "token_count": 7, "status": "completed"}
-    read = VENDORS["together"].job_in_openai_words(job)
-    assert read == {**job, "fine_tuned_model": "acme/llama-1", "trained_tokens": 7}
-    assert VENDORS["together"].job_in_openai_words({"id": "ft-1"}) == {"id": "ft-1"}
-    assert VENDORS["openai"].job_in_openai_words(job) is job
+    read = VENDORS["together"].read_job(job, job_id="ft-1")
+    assert (read.fine_tuned_model, read.trained_tokens, read.ended) == ("acme/llama-1", 7, Outcome.SUCCEEDED)
+    assert read.raw is job
+    theirs = VENDORS["openai"].read_job(job, job_id="ft-1")
+    assert (theirs.fine_tuned_model, theirs.trained_tokens, theirs.ended) == (None, None, None)
 
 
 @pytest.mark.parametrize(
