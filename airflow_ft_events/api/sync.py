@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
-import io
-import socket
-import time
 from types import TracebackType
 from typing import Any
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
+from airflow_ft_events.api.bounded_http import _BoundedAdapter
 from airflow_ft_events.api.entra import with_token
 from airflow_ft_events.api.errors import FineTuningAuthError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply, scrub
 from airflow_ft_events.api.network import Network
-from airflow_ft_events.api.settings import READ_TIMEOUTS, WORKER_BODY_LIMIT, Settings
+from airflow_ft_events.api.settings import WORKER_BODY_LIMIT, Settings
 
 READ_AT_ONCE = 256 * 1024
 
@@ -42,62 +38,6 @@ class KeyAuth(requests.auth.AuthBase):
 
     def __repr__(self) -> str:
         return f"KeyAuth(conn_id={self._settings.conn_id!r})"
-
-
-class _BoundedReader(io.RawIOBase):
-    """Reads a socket until a moment has passed; a single read is bounded by the socket's own timeout."""
-
-    def __init__(self, raw: io.RawIOBase, *, ends_at: float) -> None:
-        self._raw, self._ends_at = raw, ends_at
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        if time.monotonic() > self._ends_at:
-            raise TimeoutError("the answer drips")
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _BoundedAnswer(http.client.HTTPResponse):
-    """An answer whose headers and body together may take ten read timeouts."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        if timeout := sock.gettimeout():
-            ends_at = time.monotonic() + READ_TIMEOUTS * timeout
-            self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), ends_at=ends_at))
-
-
-class _HttpPool(urllib3.HTTPConnectionPool):
-    class ConnectionCls(urllib3.connection.HTTPConnection):
-        """A connection whose answers end in time."""
-
-        response_class = _BoundedAnswer
-
-
-class _HttpsPool(urllib3.HTTPSConnectionPool):
-    class ConnectionCls(urllib3.connection.HTTPSConnection):
-        """The same with TLS."""
-
-        response_class = _BoundedAnswer
-
-
-class _BoundedAdapter(HTTPAdapter):
-    """Connects through those pools, with and without a proxy."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
-        return manager
 
 
 class _NoCookies(requests.cookies.RequestsCookieJar):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.api import aio, sync
+from airflow_ft_events.api import aio, bounded_http
 from airflow_ft_events.api.errors import FineTuningApiError
 from airflow_ft_events.events import json_safe
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
@@ -60,7 +60,7 @@ def dripping(request: pytest.FixtureRequest, private_ca: Any, monkeypatch: pytes
 def test_an_answer_that_drips_ends_as_a_timeout(
     what: str, dripping: Any, connect: Any, call: Callable[..., Any], mocker: Any
 ) -> None:
-    mocker.patch.object(sync, "READ_TIMEOUTS", 2)
+    mocker.patch.object(bounded_http, "READ_TIMEOUTS", 2)
     mocker.patch.object(aio, "READ_TIMEOUTS", 2)
     extra = dripping(*DRIPS[what])
     connect(extra.pop("host"), timeout=0.1, max_retries=0, **extra)
