@@ -1,4 +1,12 @@
-"""Connections of requests whose answers end in time."""
+"""
+Bounds how long a whole answer may take in requests.
+
+The read timeout of requests and urllib3 bounds the wait between two reads, and urllib3's ``Timeout(total=)``
+does no more: as its docs say, a server that sends a byte every fifteen seconds never runs into a timeout of
+twenty. The limit on the body does not help while the status line or the headers drip, which the standard
+library reads on its own before anybody sees an answer. urllib3 has no hook for a deadline there; what it lets
+one replace are the pools of a manager, the connections of a pool and the ``response_class`` of a connection.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +65,7 @@ class _HttpsPool(urllib3.HTTPSConnectionPool):
         response_class = _BoundedAnswer
 
 
-class _BoundedAdapter(HTTPAdapter):
+class BoundedAdapter(HTTPAdapter):
     """Connects through those pools, with and without a proxy."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:

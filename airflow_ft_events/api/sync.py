@@ -8,7 +8,7 @@ from typing import Any
 import requests
 import urllib3
 
-from airflow_ft_events.api.bounded_http import _BoundedAdapter
+from airflow_ft_events.api.bounded_http import BoundedAdapter
 from airflow_ft_events.api.entra import with_token
 from airflow_ft_events.api.errors import FineTuningAuthError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply, scrub
@@ -52,7 +52,7 @@ class _Session(requests.Session):
         super().__init__()
         self._root = settings.root
         for scheme in ("http://", "https://"):
-            self.mount(scheme, _BoundedAdapter())
+            self.mount(scheme, BoundedAdapter())
         self._timeout = (settings.connect_timeout, settings.timeout)
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
