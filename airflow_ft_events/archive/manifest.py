@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
 
 from airflow_ft_events.api.errors import FineTuningArchiveError
 from airflow_ft_events.api.feed import Mark
@@ -15,9 +16,23 @@ SUFFIX = ".manifest.json"
 VERSION = 1
 """Of the manifest's own form; a reader refuses a higher one."""
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Seconds = Annotated[float, msgspec.Meta(ge=-1e11, le=1e11)]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Where an event stands in its log.
+
+    :param id: the event's, the server's or a made one.
+    :param created_at: its time in ISO 8601 UTC, or None.
+    """
+
+    id: str
+    created_at: str | None
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
     """
     One file of an archive.
 
@@ -25,31 +40,19 @@ class Part:
     :param count: events in it.
     :param bytes: its size.
     :param sha256: of its bytes, 64 hexadecimal digits.
-    :param first_event: ``{"id", "created_at"}`` of its oldest event; None where it has none.
-    :param last_event: the same of its newest.
+    :param first_event: its oldest event; None where it has none.
+    :param last_event: its newest.
     """
 
     name: str
-    count: int
-    bytes: int
+    count: _Count
+    bytes: _Count
     sha256: str
-    first_event: Mapping[str, Any] | None
-    last_event: Mapping[str, Any] | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """:returns: plain JSON values."""
-        return {
-            "name": self.name,
-            "count": self.count,
-            "bytes": self.bytes,
-            "sha256": self.sha256,
-            "first_event": dict(self.first_event) if self.first_event else None,
-            "last_event": dict(self.last_event) if self.last_event else None,
-        }
+    first_event: Place | None
+    last_event: Place | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobFacts:
+class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
     What a manifest says of the job.
 
@@ -67,8 +70,44 @@ class JobFacts:
     complete: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class _Resume(msgspec.Struct, frozen=True, kw_only=True):
+    """A mark as the file says it."""
+
+    ids: list[str]
+    order: Order | None
+    created_at: _Seconds | None
+
+
+class _Form(msgspec.Struct, frozen=True, kw_only=True):
+    """The file, field by field in its order."""
+
+    manifest_version: int
+    job_id: str
+    vendor: str
+    outcome: str | None
+    status: str | None
+    complete: bool
+    path: str
+    file_format: str = msgspec.field(name="format")
+    compression: str | None
+    count: _Count
+    bytes: _Count
+    sha256: str
+    first_event: Place | None
+    last_event: Place | None
+    parts: list[Part]
+    report: str | None
+    resume: _Resume | None
+    package_version: str
+
+
+class _Head(msgspec.Struct):
+    """What the file says of its own form, whatever that is."""
+
+    manifest_version: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """
     An archive's table of contents.
 
@@ -101,28 +140,28 @@ class Manifest:
     def as_dict(self) -> dict[str, Any]:
         """:returns: what goes into XCom and into the file beside the log: plain JSON values."""
         with_events = [part for part in self.parts if part.count]
-        first = with_events[0].first_event if with_events else None
-        last = with_events[-1].last_event if with_events else None
-        return {
-            "manifest_version": VERSION,
-            "job_id": self.job.job_id,
-            "vendor": self.job.vendor,
-            "outcome": self.job.outcome,
-            "status": self.job.status,
-            "complete": self.job.complete,
-            "path": self.path,
-            "format": self.file_format,
-            "compression": self.compression,
-            "count": self.count,
-            "bytes": sum(part.bytes for part in self.parts),
-            "sha256": self.sha256,
-            "first_event": dict(first) if first else None,
-            "last_event": dict(last) if last else None,
-            "parts": [part.as_dict() for part in self.parts],
-            "report": self.report,
-            "resume": _resume(self.mark),
-            "package_version": self.package_version,
-        }
+        form = _Form(
+            manifest_version=VERSION,
+            job_id=self.job.job_id,
+            vendor=self.job.vendor,
+            outcome=self.job.outcome,
+            status=self.job.status,
+            complete=self.job.complete,
+            path=self.path,
+            file_format=self.file_format,
+            compression=self.compression,
+            count=self.count,
+            bytes=sum(part.bytes for part in self.parts),
+            sha256=self.sha256,
+            first_event=with_events[0].first_event if with_events else None,
+            last_event=with_events[-1].last_event if with_events else None,
+            parts=list(self.parts),
+            report=self.report,
+            resume=_resume(self.mark),
+            package_version=self.package_version,
+        )
+        found: dict[str, Any] = msgspec.to_builtins(form)
+        return found
 
     def as_bytes(self) -> bytes:
         """:returns: the file: the same for the same archive."""
@@ -138,71 +177,67 @@ class Manifest:
         :raises FineTuningArchiveError: where it is none.
         """
         try:
-            return cls._read(json.loads(content))
-        except (ValueError, LookupError, TypeError, RecursionError, OverflowError) as fault:
+            return cls._of(_form(content))
+        except (msgspec.ValidationError, ValueError, RecursionError) as fault:
+            why = one_line(_in_words(fault), limit=200)
             raise FineTuningArchiveError(
-                f"{where} is not the manifest of an archive ({one_line(fault, limit=200)}). Nothing was "
-                "changed. Restore it, or remove it and archive the job again into an empty place."
+                f"{where} is not the manifest of an archive ({why}). Nothing was changed. Restore it, or "
+                "remove it and archive the job again into an empty place."
             ) from None
 
     @classmethod
-    def _read(cls, given: Mapping[str, Any]) -> Manifest:
-        if not isinstance(given, Mapping):
-            raise TypeError("it is no JSON object")
-        version = given["manifest_version"]
-        if not isinstance(version, int) or version > VERSION:
-            raise ValueError(f"its version is {version!r}, and this package reads up to {VERSION}")
-        resume = given["resume"]
+    def _of(cls, form: _Form) -> Manifest:
         return cls(
             job=JobFacts(
-                job_id=str(given["job_id"]),
-                vendor=str(given["vendor"]),
-                outcome=given["outcome"],
-                status=given["status"],
-                complete=given["complete"] is True,
+                job_id=form.job_id,
+                vendor=form.vendor,
+                outcome=form.outcome,
+                status=form.status,
+                complete=form.complete,
             ),
-            path=str(given["path"]),
-            file_format=str(given["format"]),
-            compression=given["compression"],
-            parts=tuple(_part(part) for part in given["parts"]),
-            sha256=str(given["sha256"]),
-            mark=None if resume is None else _mark(resume),
-            report=given["report"],
-            package_version=str(given["package_version"]),
+            path=form.path,
+            file_format=form.file_format,
+            compression=form.compression,
+            parts=tuple(form.parts),
+            sha256=form.sha256,
+            mark=_mark(form.resume),
+            report=form.report,
+            package_version=form.package_version,
         )
 
 
-def _part(given: Mapping[str, Any]) -> Part:
-    name = str(given["name"])
-    if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-        raise ValueError(f"a part is named {name!r}, which leads out of the archive's folder")
-    return Part(
-        name=name,
-        count=int(given["count"]),
-        bytes=int(given["bytes"]),
-        sha256=str(given["sha256"]),
-        first_event=_place(given["first_event"]),
-        last_event=_place(given["last_event"]),
-    )
+def _form(content: bytes) -> _Form:
+    # msgspec's own parser refuses half of a surrogate pair, which a status in a server's words may hold
+    given = json.loads(content)
+    if not isinstance(given, dict):
+        raise ValueError("it is no JSON object")
+    version = msgspec.convert(given, _Head).manifest_version
+    if version > VERSION:
+        raise ValueError(f"its version is {version!r}, and this package reads up to {VERSION}")
+    form = msgspec.convert(given, _Form)
+    for number, part in enumerate(form.parts):
+        if part.name.startswith("/") or "\\" in part.name or ".." in part.name.split("/"):
+            raise ValueError(
+                f"a part is named {part.name!r}, which leads out of the archive's folder "
+                f"- at `$.parts[{number}].name`"
+            )
+    return form
 
 
-def _place(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if given is None else {"id": str(given["id"]), "created_at": given["created_at"]}
+def _in_words(fault: Exception) -> object:
+    # msgspec looks names and fixed words up in UTF-8, where half of a surrogate pair cannot be
+    if isinstance(fault, UnicodeEncodeError):
+        return f"a field's name or `$.resume.order` is {fault.object!r}"
+    return fault
 
 
-def _resume(mark: Mark | None) -> dict[str, Any] | None:
+def _resume(mark: Mark | None) -> _Resume | None:
     if mark is None:
         return None
-    return {
-        "ids": list(mark.ids),
-        "order": mark.order.value if mark.order else None,
-        "created_at": mark.created_at,
-    }
+    return _Resume(ids=list(mark.ids), order=mark.order, created_at=mark.created_at)
 
 
-def _mark(given: Mapping[str, Any]) -> Mark:
-    return Mark(
-        ids=tuple(str(each) for each in given["ids"]),
-        order=Order(given["order"]) if given["order"] else None,
-        created_at=None if given["created_at"] is None else float(given["created_at"]),
-    )
+def _mark(resume: _Resume | None) -> Mark | None:
+    if resume is None:
+        return None
+    return Mark(ids=tuple(resume.ids), order=resume.order, created_at=resume.created_at)

@@ -7,15 +7,16 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from airflow_ft_events import __version__
 from airflow_ft_events.api.errors import FineTuningArchiveError
 from airflow_ft_events.api.feed import EventFeed, Mark, Pages
 from airflow_ft_events.archive.files import Written, identified, write_file
 from airflow_ft_events.archive.layout import Layout
-from airflow_ft_events.archive.manifest import JobFacts, Manifest, Part
+from airflow_ft_events.archive.manifest import JobFacts, Manifest, Part, Place
 from airflow_ft_events.archive.prior import Prior, lacking
 from airflow_ft_events.archive.reader import StoredArchive
 from airflow_ft_events.archive.spool import Spool, temporary_folder
@@ -230,8 +231,8 @@ class ArchiveWriter:
             count=written.count,
             bytes=written.bytes,
             sha256=written.sha256,
-            first_event=place_of(written.first) if written.first else None,
-            last_event=place_of(written.newest[-1]) if written.newest else None,
+            first_event=Place(**place_of(written.first)) if written.first else None,
+            last_event=Place(**place_of(written.newest[-1])) if written.newest else None,
         )
         whole = prior.hash.copy() if prior and prior.hash else hashlib.sha256()
         has_part = bool(written.count) or not self._incremental

@@ -502,7 +502,7 @@ def test_a_log_without_its_new_manifest_loses_nothing_although_the_server_forgot
         (b"", "Expecting value"),
         (b"[]", "no JSON object"),
         (b'{"manifest_version": 2}', "version is 2"),
-        (b'{"manifest_version": 1}', "resume"),
+        (b'{"manifest_version": 1}', "job_id"),
         (b"[" * 100_000, "recursion"),
         (b"\xff\xfe", ""),
     ],
