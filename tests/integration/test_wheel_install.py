@@ -80,6 +80,8 @@ def test_wheel_holds_the_package_its_licence_and_nothing_else(wheel: Path):
     info = f"airflow_ft_events-{airflow_ft_events.__version__}.dist-info"
     assert {name.partition("/")[0] for name in names} == {"airflow_ft_events", info}
     assert {"airflow_ft_events/py.typed", f"{info}/licenses/LICENSE"} <= set(names)
+    page = {"page.html.jinja", "page.css", "page.js"}
+    assert {f"airflow_ft_events/report/{name}" for name in page} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".orig"))]
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_ft_events.api.errors import FineTuningError
-from airflow_ft_events.events import Event
+from airflow_ft_events.events import Event, one_line
 from airflow_ft_events.figures import NO_METRICS, report_page, training_figure
 from airflow_ft_events.report.curves import MOST_IN_PANEL, Curve, Role, Row, read_log
 from airflow_ft_events.report.page import written_page
@@ -459,6 +460,105 @@ def test_a_servers_words_cannot_leave_their_place_in_the_page() -> None:
     assert not re.search("[\x00-\x09\x0b-\x1f\u202e\ud800]", words)
 
 
+class _Reading(HTMLParser):
+    """What a browser makes of a page: its elements with their attributes, and the text between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if (tag, attrs) != ("wbr", []):  # where a metric's name may be broken
+            self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.elements.append((f"/{tag}", {}))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def handle_comment(self, data: str) -> None:
+        self.elements.append(("!", {"": data}))
+
+
+def _page_full_of(words: Any) -> str:
+    """A page on which a server says the same in every place that takes its words."""
+    about = dict.fromkeys(("job_id", "vendor", "outcome", "status", "fine_tuned_model", "finished_at"), words)
+    about |= {"error": {"code": words, "message": words}, "first_event": {"id": words, "created_at": words}}
+    about |= {"count": words, "trained_tokens": words, "complete": words}
+    events = [
+        said(str(words), level="warn"),
+        said(str(words), level=words),
+        said("", type=words, level="error", created_at=words),
+        {"type": "metrics", "level": words, "message": words, "data": {"step": 1, f"loss {words}": 1.0}},
+        {"type": "metrics", "message": "", "data": {"step": 2, f"{words} loss": math.nan}},
+    ]
+    return report_page(events, about=about)
+
+
+@pytest.fixture(scope="module")
+def harmless() -> str:
+    return _page_full_of("harmless")
+
+
+def _tags_in(figure: Any) -> int:
+    """How many tags plotly would read in a figure, without the ends of lines."""
+    if isinstance(figure, str):
+        return len(re.findall("<(?!br>)", figure))
+    inner = figure.values() if isinstance(figure, dict) else figure if isinstance(figure, list) else []
+    return sum(map(_tags_in, inner))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "<script>alert(1)</script>",
+        "</script><script>alert(1)</script>",
+        "</SCRIPT ><svg onload=alert(1)>",
+        "</title></style></td></table><img src=x onerror=alert(1)>",
+        '"><img src=x onerror=alert(1)>',
+        "' onmouseover='alert(1)",
+        '" style="display:none',
+        "x onfocus=alert(1) autofocus",
+        "<!-- <script> -->",
+        "<![CDATA[<b>]]><?php ?>",
+        "&lt;b&gt; &#60;b&#62; &amp;lt;b",
+        '\\u003cb\\u003e \\" \\',
+        "{{ 7 * 7 }}{% raw %}{# x #}{{ self.__init__.__globals__ }}",
+        "javascript:alert(1)",
+        "`${alert(1)}` $\\alpha$",
+        "__proto__",
+        "<br> _<wbr>. &minus;",
+        "\u2028\u2029\u202e\x00\x1b[31m<b>\r\n\ud800",
+    ],
+)
+def test_whatever_a_server_says_is_text_in_the_page_and_in_its_figure(words: str, harmless: str) -> None:
+    page = _page_full_of(words)
+    page.encode()
+    assert SCRIPT.findall(page) == SCRIPT.findall(harmless)
+    read, plainly = _Reading(SCRIPT.sub("", page)), _Reading(SCRIPT.sub("", harmless))
+    # not one element or attribute more, less or other than where the server is harmless
+    assert read.elements == plainly.elements
+    assert " ".join(read.text.split()).count(" ".join(one_line(words).split())) >= 8
+    source = re.search(r'id="figure">(.*?)</script>', page, re.DOTALL)
+    assert source
+    assert not set("<>&'") & set(source[1])
+    assert _tags_in(_figure_in(page)) == _tags_in(_figure_in(harmless))
+
+
+def test_text_that_calls_itself_markup_is_escaped_as_well() -> None:
+    class Markup(str):
+        def __html__(self) -> str:
+            return "<b>not escaped</b>"
+
+    page = _page_full_of(Markup("<i>said</i>"))
+    assert "<b>not escaped" not in SCRIPT.sub("", page)
+    assert "&lt;i&gt;said&lt;/i&gt;" in page
+
+
 def test_neither_a_figure_nor_a_script_can_end_the_element_that_it_stands_in() -> None:
     library = "let end = '</script><b>'; // <!-- \r\n"
     page = written_page(read_log([]), {}, figure={"layout": "</script><!--"}, library=library)
@@ -493,11 +593,11 @@ def test_the_same_events_give_the_same_bytes_in_any_process(project: Path) -> No
 # what is installed
 
 
-def test_importing_figures_loads_no_plotly_no_pandas_and_no_airflow(project: Path) -> None:
+def test_importing_figures_loads_no_plotly_no_jinja_no_pandas_and_no_airflow(project: Path) -> None:
     program = (
         "import sys, airflow_ft_events.figures\n"
-        "print([name for name in ('plotly', 'pandas', 'numpy', 'airflow', 'requests', 'aiohttp', 'asyncio')"
-        " if name in sys.modules])"
+        "print([name for name in ('plotly', 'jinja2', 'markupsafe', 'pandas', 'numpy', 'airflow', "
+        "'requests', 'aiohttp', 'asyncio') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
