@@ -257,7 +257,7 @@ def read_events(
     :returns: the feed, with what it collected.
     """
     mark = Mark(ids=(newer_than,) if newer_than else ()) if isinstance(newer_than, str) else newer_than
-    feed = EventFeed(settings=settings, job_id=job_id, mark=mark, pages=pages)
+    feed = EventFeed(settings=settings, job_id=job_id, mark=mark, pages=pages, checks_cursor=True)
     while request := feed.next_request():
         feed.take(answer_of(request, (yield request), settings))
         if (
@@ -269,8 +269,6 @@ def read_events(
             break
         if must_end and feed.order is Order.NEWEST_FIRST and not shows_end(settings, feed):
             break
-    if mark and mark.last_id and feed.by_cursor:
-        return (yield from _checked(settings, job_id, mark.last_id, feed, pages))
     return feed
 
 
@@ -283,28 +281,6 @@ def shows_end(settings: Settings, feed: EventFeed) -> bool:
     """
     newest = identify(feed.newest_shown, order=feed.order)
     return any(map(settings.vendor.ends_log, newest))
-
-
-def _checked(
-    settings: Settings, job_id: str, newer_than: str, feed: EventFeed, pages: Pages | None
-) -> Generator[ApiRequest, Reply, EventFeed]:
-    """
-    Make sure that an oldest-first server knew the cursor.
-
-    Some answer one that they no longer have with an empty page, or as if it had not been there; the log's
-    first page tells, and where it cannot, the whole log is read.
-    """
-    whole = EventFeed(settings=settings, job_id=job_id)
-    request = whole.next_request()
-    assert request is not None
-    first = whole.take(answer_of(request, (yield request), settings))
-    oldest = next(iter(feed.collected()), None)
-    if oldest is not None and (not first.data or first.data[0] != oldest):
-        return feed
-    while request := whole.next_request():
-        whole.take(answer_of(request, (yield request), settings))
-    whole.keep_newer_than(newer_than, pages=pages)
-    return whole
 
 
 def newest_events(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, list[Event]]:

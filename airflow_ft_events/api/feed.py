@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, Protocol
 
 from airflow_ft_events.api import page_facts
@@ -103,6 +104,20 @@ class NoPages(PageList):
         """Keep nothing of it."""
 
 
+class Phase(Enum):
+    """What the next answer of a walk is for."""
+
+    WALKING = auto()
+    """The next page of the log."""
+    SEEKING = auto()
+    """What is newer than the mark, where ``after`` is expected to lead to newer events."""
+    PROBING = auto()
+    """A cursor was refused: the first page tells whether it was the cursor or the job."""
+    CHECKING = auto()
+    """The first page tells whether the server honoured the mark's cursor, or did not look at it."""
+    DONE = auto()
+
+
 class EventFeed:
     """
     One walk through a job's log: hands out requests, takes answers, and ends.
@@ -120,6 +135,8 @@ class EventFeed:
     :param after: a raw cursor to start at, as the server understands it; not together with ``mark``.
     :param depth: pages to walk back at most on a newest-first server; default None, all.
     :param budget: pages to read at most whichever way the log goes; default None, all.
+    :param checks_cursor: whether one more request makes sure that a server which listed what is newer than
+        the mark knew the mark; the whole log is read where it did not. Default False.
     :param short_page_ends: whether a page with fewer events than asked for ends the walk where the server
         does not say if there are more; for a reader that comes again. Default False: only an empty page does.
     :param pages: where the new events of each page are kept; default a list, in memory.
@@ -136,6 +153,7 @@ class EventFeed:
         after: str | None = None,
         depth: int | None = None,
         budget: int | None = None,
+        checks_cursor: bool = False,
         short_page_ends: bool = False,
         pages: Pages | None = None,
     ) -> None:
@@ -149,28 +167,27 @@ class EventFeed:
         self._known = frozenset(self._mark.ids) if self._mark else frozenset()
         self._depth = depth
         self._budget = budget
+        self._checks_cursor = checks_cursor
         self._short_page_ends = short_page_ends
         self._order: Order | None = mark.order if mark else None
         self._cursor = after
-        self._seeking = False
+        self._phase = Phase.WALKING
+        self._went_by_cursor = False
         if self._mark and self.order is Order.OLDEST_FIRST and self._vendor.pages:
-            self._cursor, self._seeking = self._mark.last_id, True
+            self._seek()
         self._refused: str | None = None
-        self._probing = False
         self._asked: ApiRequest | None = None
-        self._done = False
         self._same_pages = 0
         self._last_page: Sequence[dict[str, Any]] = ()
         self._page_before: Sequence[dict[str, Any]] = ()
         self._pages: Pages = PageList() if pages is None else pages
-        self._seen = Seen(keeps_pages=pages is None)
+        self._seen = Seen()
+        self._oldest_new: dict[str, Any] | None = None
         self._page_count = 0
         self._front: Sequence[dict[str, Any]] = ()
         self._whole: Sequence[dict[str, Any]] | None = None
         self.found: bool | None = None if self._mark is None else False
         """Whether the marked event was met; None where there is no mark."""
-        self.by_cursor = False
-        """Whether only the server's taking the cursor says that the marked event was met."""
         self.cut = False
         """Whether ``depth`` ended the walk before a known event or the log's beginning."""
 
@@ -198,7 +215,7 @@ class EventFeed:
 
     def next_request(self) -> ApiRequest | None:
         """:returns: the next request to make, or None at the end of the walk."""
-        if self._done:
+        if self._phase is Phase.DONE:
             return None
         if self._asked is not None:
             return self._asked
@@ -231,13 +248,18 @@ class EventFeed:
         if answer.status in (400, 404) and self._cursor is not None:
             return self._cursor_refused(request, answer)
         raws, has_more = self._read(request, check(request, answer, self._settings))
-        if self._probing:  # the job is there, so it was the cursor: the walk goes on where it was, once
-            self._probing, self._cursor = False, self._refused
+        phase, self._phase = self._phase, Phase.WALKING
+        if phase is Phase.PROBING:  # the job is there, so it was the cursor: the walk goes on there, once
+            self._cursor = self._refused
             return self._nothing()
+        if phase is Phase.CHECKING:
+            if self._was_honoured(raws):
+                self._phase = Phase.DONE
+                return self._nothing()
+            self._begin_again()
         self._page_count += 1
-        if self._seeking:
-            self._seeking = False
-            self.by_cursor = True
+        if phase is Phase.SEEKING:
+            self._went_by_cursor = True
             if self._leads_back(raws):
                 self._order, self._cursor = Order.NEWEST_FIRST, None
                 return self._nothing()
@@ -251,11 +273,12 @@ class EventFeed:
         unseen = self._seen.unseen(raws, ids)
         new = self._newer_than_mark(raws, ids, unseen) if self._mark else unseen
         if self._must_jump():
-            self._cursor, self._seeking = self._mark.last_id if self._mark else None, True
+            self._seek()
             self._front = ()
             self._seen.clear()
             return self._nothing()
         self._pages.append(new)
+        self._oldest_new = self._oldest_new or next(iter(new), None)
         short = self._short_page_ends and len(raws) < int(request.params.get("limit", 0))
         more = False if has_more is None and short and self.order is Order.OLDEST_FIRST else has_more
         self._advance(raws, bool(unseen), more)
@@ -278,21 +301,6 @@ class EventFeed:
         if whole is None or len(wanted) == len(whole) or not isinstance(self._pages, PageList):
             return identify(wanted, order=Order.OLDEST_FIRST)
         return page_facts.identify_among(wanted, whole)
-
-    def keep_newer_than(self, event_id: str, *, pages: Pages | None = None) -> None:
-        """
-        Keep only what is newer than an event; all of it where the walk has not met that event.
-
-        :param event_id: its id.
-        :param pages: where it is kept from now on; default where it was.
-        """
-        events = self.collected_events()
-        ids = [event.id for event in events]
-        self.found = event_id in ids
-        kept = [event.raw for event in events[ids.index(event_id) + 1 :]] if self.found else self.collected()
-        self._pages = self._pages if pages is None else pages
-        self._pages.clear()
-        self._pages.append(kept if self.order is Order.OLDEST_FIRST else kept[::-1])
 
     def mark(self, collected: Sequence[Event] | None = None) -> Mark | None:
         """
@@ -318,8 +326,28 @@ class EventFeed:
                 conn_id=self._settings.conn_id,
             )
         self._refused, self._cursor = self._cursor, None
-        self._probing, self._seeking = not self._seeking, False
+        self._phase = Phase.WALKING if self._phase is Phase.SEEKING else Phase.PROBING
         return self._nothing()
+
+    def _seek(self) -> None:
+        """Go on behind the mark."""
+        self._cursor, self._phase = self._mark.last_id if self._mark else None, Phase.SEEKING
+
+    def _was_honoured(self, first_page: Sequence[dict[str, Any]]) -> bool:
+        """
+        Whether the server knew the mark's cursor.
+
+        Some answer one that they no longer have with an empty page, or as if it had not been there.
+        """
+        oldest = self._oldest_new
+        return oldest is not None and (not first_page or first_page[0] != oldest)
+
+    def _begin_again(self) -> None:
+        """Read the whole log, and find the mark in it."""
+        self._went_by_cursor, self.found, self._oldest_new = False, False, None
+        self._pages.clear()
+        self._seen.clear()
+        self._front, self._whole = (), None
 
     def _nothing(self) -> EventPage:
         return EventPage(data=(), has_more=None, order=self.order, new=())
@@ -357,6 +385,7 @@ class EventFeed:
             span = range(known_at[-1])
         else:
             self._pages.clear()  # what was read on the way to the mark is older
+            self._oldest_new = None
             span = range(known_at[0] + 1, len(raws))
         known = set(known_at)
         fresh = {id(raw) for raw in unseen} if unseen is not raws else None
@@ -387,7 +416,6 @@ class EventFeed:
         return (
             self._mark is not None
             and not self.found
-            and not self._seeking
             and self._refused is None
             and self._order is Order.OLDEST_FIRST
             and self._vendor.pages
@@ -400,28 +428,38 @@ class EventFeed:
         newest_first = self.order is Order.NEWEST_FIRST
         met = self._mark is not None and bool(self.found) and newest_first
         if met or has_more is False or not self._vendor.pages:
-            self._done = True
+            self._end()
             return
         last = server_id(raws[-1]) if raws else None
         self._same_pages = self._same_pages + 1 if page_facts.say_the_same(raws, before) else 0
         nowhere = last is None or last == self._cursor or not any_unseen or self._same_pages >= SAME_PAGES
         deep = newest_first and self._depth is not None and self._page_count >= self._depth
         if deep and (nowhere or self.order_is_known):  # else the newest events may lie further on
-            self._done, self.cut = True, bool(has_more) or not nowhere
+            self._end(cut=bool(has_more) or not nowhere)
         elif nowhere:
             if has_more:
-                raise FineTuningPagingError(
-                    f"Job {self._job_id}, connection {self._settings.conn_id!r}: the server says that there "
-                    f"are more events, and its page {self._page_count} leads nowhere "
-                    f"(after={self._cursor!r}, {len(raws)} events, no way on from them). Reading on would "
-                    "never end; report it to whoever runs the server.",
-                    job_id=self._job_id,
-                    conn_id=self._settings.conn_id,
-                )
+                raise self._leads_nowhere(len(raws))
             if self._same_pages >= SAME_PAGES:
                 self._pages.drop_last(SAME_PAGES)
-            self._done = True
+            self._end()
         elif self._budget is not None and self._page_count >= self._budget:
-            self._done = self.cut = True
+            self._end(cut=True)
         else:
             self._cursor = last
+
+    def _end(self, *, cut: bool = False) -> None:
+        """End the walk, or make sure first that its beginning was the right one."""
+        self.cut = cut
+        if self._checks_cursor and self._went_by_cursor:
+            self._phase, self._cursor = Phase.CHECKING, None
+        else:
+            self._phase = Phase.DONE
+
+    def _leads_nowhere(self, count: int) -> FineTuningPagingError:
+        return FineTuningPagingError(
+            f"Job {self._job_id}, connection {self._settings.conn_id!r}: the server says that there are more "
+            f"events, and its page {self._page_count} leads nowhere (after={self._cursor!r}, {count} events, "
+            "no way on from them). Reading on would never end; report it to whoever runs the server.",
+            job_id=self._job_id,
+            conn_id=self._settings.conn_id,
+        )

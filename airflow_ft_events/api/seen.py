@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_ft_events.events import server_id
 
-_SAID = ("created_at", "message", "level")
+_SAID = ("id", "created_at", "message", "level")
 _WORDS = itemgetter(*_SAID)
 
 
@@ -17,24 +17,16 @@ class Seen:
     The events of the pages so far, each known by its id together with what it says.
 
     Some servers give one id to several events, so an id alone does not tell.
-
-    :param keeps_pages: whether the pages lie in memory anyway, unchanged: then what events say is not looked
-        at before an id comes a second time. Else a hash of each event is kept.
     """
 
-    __slots__ = ("_ids", "_keeps_pages", "_keys", "_pages")
+    __slots__ = ("_keys",)
 
-    def __init__(self, *, keeps_pages: bool) -> None:
-        self._keeps_pages = keeps_pages
-        self._ids: set[str] = set()
+    def __init__(self) -> None:
         self._keys: set[int] = set()
-        self._pages: list[list[dict[str, Any]]] = []
 
     def clear(self) -> None:
         """Forget all events."""
-        self._ids.clear()
         self._keys.clear()
-        self._pages.clear()
 
     def unseen(self, raws: list[dict[str, Any]], ids: Sequence[str] | None) -> list[dict[str, Any]]:
         """
@@ -42,47 +34,37 @@ class Seen:
 
         :param raws: its events as they came.
         :param ids: their ids; None where not every one has an id.
-        :returns: those that were not met before; without ids nothing can be told, so all.
+        :returns: those that were not met before; an event without an id never was.
         """
-        if ids is not None:
-            fresh = set(ids)
-            if len(fresh) == len(raws) and fresh.isdisjoint(self._ids):
-                self._ids |= fresh
-                self._pages.append(raws)
-                if not self._keeps_pages:
-                    self._hash_pages()
-                return raws
-        self._hash_pages()
-        unseen: list[dict[str, Any]] = []
-        for raw in raws:
-            given = server_id(raw)
-            if given is not None:
-                key = _key_of(raw, given)
-                if key in self._keys:
-                    continue
+        keys = _keys_of(raws) if ids is not None else [_key_of(raw) for raw in raws]
+        fresh = set(keys)
+        if len(fresh) == len(raws) and None not in fresh and fresh.isdisjoint(self._keys):
+            self._keys |= fresh  # type: ignore[arg-type]
+            return raws
+        unseen = []
+        for raw, key in zip(raws, keys, strict=True):
+            if key is None or key not in self._keys:
+                unseen.append(raw)
+            if key is not None:
                 self._keys.add(key)
-                self._ids.add(given)
-            unseen.append(raw)
         return unseen
 
-    def _hash_pages(self) -> None:
-        for raws in self._pages:
-            self._keys.update(_keys_of(raws))
-        self._pages.clear()
 
-
-def _keys_of(raws: Sequence[Mapping[str, Any]]) -> list[int]:
+def _keys_of(raws: Sequence[Mapping[str, Any]]) -> Sequence[int | None]:
     try:
         # without a call for each event: a long log has many
-        return [hash((raw["id"], *said)) for raw, said in zip(raws, map(_WORDS, raws), strict=True)]
+        return list(map(hash, map(_WORDS, raws)))
     except (KeyError, TypeError):
         # one by one, so that an event has the same key whatever else is on its page
-        return [_key_of(raw, raw["id"]) for raw in raws]
+        return [_key_of(raw) for raw in raws]
 
 
-def _key_of(raw: Mapping[str, Any], given: str) -> int:
-    said = [raw.get(name) for name in _SAID]
+def _key_of(raw: Mapping[str, Any]) -> int | None:
+    given = server_id(raw)
+    if given is None:
+        return None
+    said = (given, *(raw.get(name) for name in _SAID[1:]))
     try:
-        return hash((given, *said))
+        return hash(said)
     except TypeError:
-        return hash((given, *map(repr, said)))
+        return hash(repr(said))

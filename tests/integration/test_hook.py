@@ -289,7 +289,7 @@ class TestTheWire:
     async def _many(self, hook: FineTuningHook) -> list[Any]:
         async with hook.async_transport() as transport:
             return [
-                await calls.aconverse(calls.get_job(transport.settings, "ftjob-1"), transport.send)
+                (await calls.aconverse(calls.get_job(transport.settings, "ftjob-1"), transport.send)).raw
                 for _ in range(4)
             ]
 

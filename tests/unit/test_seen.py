@@ -1,10 +1,9 @@
-"""Which events a walk has met, whether or not their pages lie in memory."""
+"""Which events a walk has met."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,14 +41,12 @@ def test_an_event_with_an_id_is_new_once_and_all_that_say_something_else_are_new
                 met.add(key)
             new.append(raw)
         expected.append(new)
-    assert _walk(Seen(keeps_pages=True), pages) == expected
-    assert _walk(Seen(keeps_pages=False), pages) == expected
+    assert _walk(Seen(), pages) == expected
 
 
-@pytest.mark.parametrize("keeps_pages", [True, False])
-def test_after_clear_every_event_is_new_again(keeps_pages: bool) -> None:
+def test_after_clear_every_event_is_new_again() -> None:
     pages = [[{"id": str(number), "message": "a"}] for number in (1, 2, 1)]
-    seen = Seen(keeps_pages=keeps_pages)
+    seen = Seen()
     assert _walk(seen, pages) == [pages[0], pages[1], []]
     seen.clear()
     assert _walk(seen, pages) == [pages[0], pages[1], []]
