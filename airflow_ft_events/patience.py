@@ -1,6 +1,8 @@
-"""How long a wait bears that it cannot ask, or that its job is not found."""
+"""Streaks: what a wait has met some times in a row, and from which point on it bears that no longer."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, FineTuningJobNotFound
 
@@ -13,40 +15,65 @@ GONE_AFTER = 120.0
 """Seconds over which a job that was there must answer 404, at the least, to count as gone."""
 
 
-class Patience:
+@dataclass(slots=True)
+class Streak:
     """
-    How long a wait bears that it cannot ask.
+    Something that happens again and again.
 
-    :param interval: seconds between polls.
-    :param max_failures: polls in a row that may fail; the wait ends after them and 15 minutes.
+    :param count: how many times in a row; default 0.
+    :param since: when it began, seconds since 1970.
     """
 
-    def __init__(self, *, interval: float, max_failures: int) -> None:
-        self._interval = interval
-        self._max_failures = max_failures
-        self._since = 0.0
-        self.failures = 0
+    count: int = 0
+    since: float = 0.0
 
-    def failed(self, *, now: float) -> float:
+    def add(self, *, now: float) -> None:
         """
-        Count a poll that failed.
+        Count it once more.
 
         :param now: seconds since 1970.
-        :returns: seconds until the next one: the interval doubled for each failure, up to 10 minutes.
         """
-        if not self.failures:
-            self._since = now
-        self.failures += 1
-        gap = max(self._interval, 1.0) * 2.0 ** min(self.failures, 30)
-        return max(self._interval, min(LONGEST_GAP, gap))
+        if not self.count:
+            self.since = now
+        self.count += 1
 
-    def exhausted(self, *, now: float) -> bool:
+    def end(self) -> int:
+        """:returns: how many times it happened; from now on it counts from 0."""
+        count, self.count = self.count, 0
+        return count
+
+    def lasted(self, *, now: float) -> float:
+        """
+        Tell since when it goes on.
+
+        :param now: seconds since 1970.
+        :returns: seconds.
+        """
+        return now - self.since
+
+    def gap(self, interval: float) -> float:
+        """
+        Tell when to ask again.
+
+        :param interval: seconds between polls.
+        :returns: seconds: the interval doubled for each time, up to 10 minutes, and never below the interval.
+        """
+        doubled = max(interval, 1.0) * 2.0 ** min(self.count, 30)
+        return max(interval, min(LONGEST_GAP, doubled))
+
+
+@dataclass(slots=True)
+class Failures(Streak):
+    """Polls in a row that got no usable answer."""
+
+    def exhausted(self, *, now: float, most: int) -> bool:
         """
         Tell whether the wait must end.
 
         :param now: seconds since 1970.
+        :param most: polls in a row that may fail; the wait ends after them and 15 minutes.
         """
-        return self.failures >= self._max_failures and now - self._since >= UNKNOWN_AFTER
+        return self.count >= most and self.lasted(now=now) >= UNKNOWN_AFTER
 
     def unknown(self, last: Exception | None, *, now: float, job_id: str, conn_id: str) -> FineTuningApiError:
         """
@@ -59,8 +86,8 @@ class Patience:
         """
         facts = last if isinstance(last, FineTuningApiError) else None
         return FineTuningApiError(
-            f"The state of job {job_id} is unknown: {self.failures} polls in a row over "
-            f"{(now - self._since) / 60:.0f} min got no usable answer through connection {conn_id!r}. The "
+            f"The state of job {job_id} is unknown: {self.count} polls in a row over "
+            f"{self.lasted(now=now) / 60:.0f} min got no usable answer through connection {conn_id!r}. The "
             "job itself may be running or have ended: nothing was done to it, and clearing this task waits "
             f"for it again. The last poll: {last}",
             job_id=job_id,
@@ -77,34 +104,15 @@ class Patience:
         :param now: seconds since 1970.
         :returns: a line for the log where failures went before, else None.
         """
-        failures, self.failures = self.failures, 0
+        minutes, failures = self.lasted(now=now) / 60, self.end()
         if not failures:
             return None
-        return (
-            f"The server answers again, after {failures} failed polls in {(now - self._since) / 60:.0f} min."
-        )
+        return f"The server answers again, after {failures} failed polls in {minutes:.0f} min."
 
 
-class Absence:
-    """Counts the looks in a row at which a job that was there is not found."""
-
-    def __init__(self) -> None:
-        self.looks = 0
-        self._since = 0.0
-
-    def noticed(self, *, now: float) -> None:
-        """
-        Count a look that met a 404.
-
-        :param now: seconds since 1970.
-        """
-        if not self.looks:
-            self._since = now
-        self.looks += 1
-
-    def ended(self) -> None:
-        """The job is there."""
-        self.looks = 0
+@dataclass(slots=True)
+class Absences(Streak):
+    """Looks in a row at which a job that was there is not found."""
 
     def gone(
         self, *, now: float, job_id: str, conn_id: str, last: FineTuningError | None
@@ -118,13 +126,13 @@ class Absence:
         :param last: what the last look met.
         :returns: the error that says so, after three looks in a row over at least two minutes; else None.
         """
-        seconds = now - self._since
-        if self.looks < GONE_AFTER_404S or seconds < GONE_AFTER:
+        seconds = self.lasted(now=now)
+        if self.count < GONE_AFTER_404S or seconds < GONE_AFTER:
             return None
         facts = last if isinstance(last, FineTuningApiError) else None
         return FineTuningJobNotFound(
             f"Job {job_id} is gone: it was there, and the server has answered 404 to "
-            f"{self.looks} looks in a row over {seconds / 60:.0f} min (connection "
+            f"{self.count} looks in a row over {seconds / 60:.0f} min (connection "
             f"{conn_id!r}). Its outcome cannot be known any more; check whether somebody "
             "deleted it or moved it to another project.",
             job_id=job_id,

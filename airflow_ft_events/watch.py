@@ -1,38 +1,39 @@
-"""JobWatch: from what one poll saw, is the wait over, and when to look again? One decision for every mode."""
+"""JobWatch: what a wait asks in each poll, and what is done about the answers; verdict.py decides."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from airflow_ft_events.api.calls import job_request, read_job
+from airflow_ft_events.api.calls import ReadAgain, job_request, read_job
 from airflow_ft_events.api.errors import (
     FineTuningAnswerError,
     FineTuningApiError,
     FineTuningError,
-    FineTuningPagingError,
+    FineTuningInputError,
 )
-from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, Reply, scrub
-from airflow_ft_events.api.feed import KEPT, EventFeed, Mark
+from airflow_ft_events.api.exchange import ApiFault, ApiRequest, scrub
+from airflow_ft_events.api.feed import Mark
 from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import Event, one_line
 from airflow_ft_events.evidence import Evidence
 from airflow_ft_events.jobs import JobOutcome, JobState
-from airflow_ft_events.patience import GONE_AFTER, LONGEST_GAP, Absence, Patience
+from airflow_ft_events.log_reader import LogReader
+from airflow_ft_events.patience import GONE_AFTER, Absences, Failures, Streak
 from airflow_ft_events.routes import NOT_ASKED, Answered, Route, in_brief, read_refusal
+from airflow_ft_events.verdict import Known, Said, Then, said_by, verdict
 
-JOB_READ_EVERY = 300.0
+ASKED_AGAIN_AFTER = 300.0
+"""Seconds after which a route is asked again, whatever is known of it."""
 UNCONFIRMED_INTERVAL = 10.0
 UNCONFIRMED_TRIES = 10
-PAGES_A_POLL = 10
 CLAIM_LONG_PAST = 600.0
 """Seconds since which an end must have stood to be believed where the job route was asked just now."""
-PAGES_AT_MOST = 200
-"""Pages of one poll, where a log must be walked from its old end; the next poll goes on from there."""
 JOB_ITSELF_EVERY = 7200.0
 """Seconds after which a job is asked for itself, where looks at the job list are shared: a list may lag."""
-SMALLEST_PAGE = 10
+Poll = Generator[ApiRequest | ReadAgain, Any, "Look"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,6 +66,62 @@ class Look:
     def over(self) -> bool:
         """Whether the wait is over, one way or the other."""
         return self.outcome is not None or self.error is not None
+
+    def follow(self, earlier: Look) -> None:
+        """
+        Take over what an earlier look of the same poll has read.
+
+        :param earlier: that look.
+        """
+        self.events = [*earlier.events, *self.events]
+        self.more_before = earlier.more_before or self.more_before
+        self.notes = [*earlier.notes, *self.notes]
+
+
+@dataclass(slots=True)
+class RouteState:
+    """
+    What a wait knows of one of the server's two routes.
+
+    :param asked_at: when it was asked last, seconds since 1970; None where it was not.
+    :param missing: whether the server seems not to have it.
+    :param missing_since: since when.
+    """
+
+    asked_at: float | None = None
+    missing: bool = False
+    missing_since: float = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """
+        Tell whether it was not asked for so long that it must be asked again.
+
+        :param now: seconds since 1970; it may have been set back.
+        """
+        at = self.asked_at
+        return at is None or now - at >= ASKED_AGAIN_AFTER or now < at
+
+    def lost(self, now: float) -> None:
+        """
+        Take note that the route is missing.
+
+        :param now: seconds since 1970.
+        """
+        if not self.missing:
+            self.missing, self.missing_since = True, now
+
+
+@dataclass(slots=True)
+class Announcement:
+    """
+    An end that the events announce, and that the job has not confirmed.
+
+    :param event: the event that announces it.
+    :param tries: how often the job was asked since.
+    """
+
+    event: Event
+    tries: int = 0
 
 
 class JobWatch:
@@ -99,33 +156,27 @@ class JobWatch:
         self.interval = interval
         self.job_seen = job_seen
         self.status: str | None = None
-        self._mark = mark
-        # without a job route the events before the mark count too: what they claim must be read again
-        self._told = mark if mark and not job_seen else None
-        if self._told:
-            self._mark = None
-        self._evidence = Evidence(vendor=settings.vendor)
-        self._ask_for = settings.page_size if self._mark is None else SMALLEST_PAGE
-        self._answered_before = job_seen or not first
-        self._job_asked_at: float | None = None
-        self._job_missing = False
-        self._job_missing_since = 0.0
-        self._job_itself_asked_at = float("-inf")
+        self._max_failures = max_failures
         self._remembers = remembers
-        self._events_asked_at: float | None = None
-        self._events_missing = False
-        self._unconfirmed: Event | None = None
-        self._unconfirmed_tries = 0
-        self._absence = Absence()
-        self._patience = Patience(interval=interval, max_failures=max_failures)
-        self._pauses = 0
+        self._untried = first and not job_seen
+        self._log = LogReader(
+            page_size=settings.page_size, job_id=job_id, mark=mark, decides=mark is not None and not job_seen
+        )
+        self._evidence = Evidence(vendor=settings.vendor)
+        self._announcement: Announcement | None = None
+        self._events_route = RouteState()
+        self._job_route = RouteState()
+        self._job_itself_asked_at = float("-inf")
         self._job_next = False
+        self._failures = Failures()
+        self._absences = Absences()
+        self._pauses = Streak()
         self._warned: set[str] = set()
 
     @property
     def mark(self) -> Mark | None:
         """The newest event that was read, to go on from after a restart."""
-        return self._mark or self._told
+        return self._log.mark
 
     def use(self, settings: Settings) -> None:
         """
@@ -135,149 +186,94 @@ class JobWatch:
         """
         self.settings = settings
 
-    def poll(self, *, now: float, events_every: float = 0.0) -> Generator[ApiRequest, Reply, Look]:
+    def poll(self, *, now: float, events_every: float = 0.0) -> Poll:
         """
-        Look once: at the new events, and at the job where that is due.
+        Look once: at the new events, and at the job where that is due. A refused key is read again first.
 
         :param now: our clock, seconds since 1970.
         :param events_every: seconds between two readings of the events, where the job alone can be asked;
             default 0, every time.
-        :returns: requests to make, one after the other; send each one's reply; the generator's value is the
-            Look.
+        :returns: requests to make, one after the other, or the wish that the connection be read again; send
+            what came of each; the generator's value is the Look.
         """
-        look = Look(wait=self.interval)
-        server_now = now
+        look = yield from self._look(now, events_every)
+        if not (isinstance(look.error, FineTuningApiError) and look.error.status == 401):
+            return look
+        found = yield ReadAgain(self.settings)
+        if isinstance(found, FineTuningInputError):
+            look.error = found
+        elif isinstance(found, FineTuningError):
+            look.error = None
+            self._count_failure(look, found, now)
+        elif found.key != self.settings.key:
+            self.settings = found
+            text = f"Connection {found.conn_id!r} has a new key; asking again with it."
+            look.notes.append(("info", text))
+            again = yield from self._look(now, events_every)
+            again.follow(look)
+            return again
+        return look
+
+    def _look(self, now: float, events_every: float) -> Poll:
+        look = Look(wait=self.interval, server_now=now)
         events = job = NOT_ASKED
         if self._events_are_due(now, events_every):
-            events, answer = yield from self._read_events(look, now)
-            if answer is not None and answer.server_time is not None:
-                server_now = answer.server_time
-        if events.route is Route.OK:
-            self._evidence.take(look.events, seen_at=server_now, now=now)
-            announced = self._evidence.announced
-            if announced is None:
-                self._unconfirmed = None
-            elif any(event is announced for event in look.events):
-                self._unconfirmed, self._unconfirmed_tries = announced, 0
-            self._leave_out_told(look)
+            events = yield from self._read_events(look, now)
         self._job_next = events.route is Route.PAUSE
         if events.route not in (Route.PAUSE, Route.DENIED) and self._job_is_due(now, events, look):
             job = yield from self._read_job(look, now)
-        look.server_now = server_now
         self._decide(look, events, job, now=now)
         if look.outcome is not None and look.outcome.decided_by == "event":
             yield from self._make_sure_no_job_shows(look, now)
         return look
 
-    def _make_sure_no_job_shows(self, look: Look, now: float) -> Generator[ApiRequest, Reply, None]:
-        """
-        Let the events decide only where the job route is missing for good.
-
-        One bad answer of it must not do: it is asked again in the poll that decides, and must have been
-        missing for two minutes, unless that cannot be remembered or the end lies long past.
-        """
-        claimed, look.outcome = look.outcome, None
-        missing_for = now - self._job_missing_since
-        left = self._evidence.seconds_left(server_now=look.server_now, now=now)
-        long_past = left is not None and left <= -CLAIM_LONG_PAST
-        if self._remembers and not long_past and missing_for < GONE_AFTER:
-            look.wait = min(self.interval, GONE_AFTER - missing_for)
-            return
-        again = yield from self._read_job(look, now)
-        if again.route is Route.MISSING:
-            look.outcome = claimed
-        elif again.route is Route.OK:
-            self._job_missing = False
+    # what is asked
 
     def _events_are_due(self, now: float, events_every: float) -> bool:
-        if self._job_next and not self._job_missing:
+        if self._job_next and not self._job_route.missing:
             return False  # the last poll ended at the events with a 429: this one goes to the job
-        if self._events_missing:
-            return self._is_due(self._events_asked_at, now)
+        if self._events_route.missing:
+            return self._events_route.is_due(now)
         if not self.job_seen or not events_every:
             return True
-        asked_at = self._events_asked_at
+        asked_at = self._events_route.asked_at
         return now - asked_at >= events_every if asked_at is not None else not math.isinf(events_every)
 
-    @staticmethod
-    def _is_due(asked_at: float | None, now: float) -> bool:
-        return asked_at is None or now - asked_at >= JOB_READ_EVERY or now < asked_at
-
     def _job_is_due(self, now: float, events: Answered, look: Look) -> bool:
-        if self._is_due(self._job_asked_at, now):
+        if self._job_route.is_due(now):
             return True
-        if self._job_missing:
+        if self._job_route.missing:
             return False
         return (
             events.route is not Route.OK
             or not look.events
-            or self._unconfirmed is not None
-            or self._absence.looks > 0
-            or self._patience.failures > 0
+            or self._announcement is not None
+            or self._absences.count > 0
+            or self._failures.count > 0
         )
 
-    def _read_events(
-        self, look: Look, now: float
-    ) -> Generator[ApiRequest, Reply, tuple[Answered, ApiAnswer | None]]:
-        self._events_asked_at = now
-        first = self._mark is None
-        feed = EventFeed(
-            settings=self.settings,
-            job_id=self.job_id,
-            first_page_size=self._ask_for,
-            mark=self._mark,
-            depth=1 if first else PAGES_A_POLL,
-            budget=PAGES_AT_MOST,
-            # the job decides and the next poll reads on; where the events decide, nothing may be missing
-            short_page_ends=self.job_seen and not first,
-        )
-        answer: ApiAnswer | None = None
-        while request := feed.next_request():
-            reply = yield request
-            cursor_refused = isinstance(reply, ApiAnswer) and reply.status in (400, 404)
-            if isinstance(reply, ApiFault) or not (200 <= reply.status < 300 or cursor_refused):
-                return read_refusal(request, reply, self.settings, now=now), None
-            answer = reply
-            try:
-                feed.take(reply)
-            except (FineTuningPagingError, FineTuningAnswerError) as error:
-                self._ask_for = self.settings.page_size  # a page of full size may reach the mark
-                return Answered(Route.MISSING, error), None
-            except FineTuningApiError:
-                return read_refusal(request, reply, self.settings, now=now), None
-        shown = self.settings.page_size
-        anew = first or feed.found is False
-        if anew and feed.count > max(shown, KEPT):
-            # the log had to be read to its end: it is for the evidence, not for the task log
-            found = feed.collected_events(max(shown, KEPT))
-            earlier = feed.collected()[: feed.count - len(found)]
-            self._evidence.take((Event(raw, "") for raw in earlier), seen_at=now, now=now)
-        else:
-            found = feed.collected_events()
-        self._mark = feed.mark(found)
-        look.more_before = feed.cut
-        if anew and feed.count > shown:
-            self._evidence.take(found[:-shown], seen_at=now, now=now)
-            found, look.more_before = found[-shown:], True
-        look.events = found
-        if not first:
-            self._ask_for = min(self.settings.page_size, max(SMALLEST_PAGE, 2 * len(found)))
-        return Answered(Route.OK), answer
+    def _read_events(self, look: Look, now: float) -> Generator[ApiRequest, Any, Answered]:
+        self._events_route.asked_at = now
+        read = yield from self._log.read(self.settings, now=now, job_decides=self.job_seen)
+        if read.answered.route is not Route.OK:
+            return read.answered
+        if read.server_time is not None:
+            look.server_now = read.server_time
+        self._evidence.take(read.earlier, seen_at=now, now=now)
+        self._evidence.take(read.events, seen_at=look.server_now, now=now)
+        announced = self._evidence.announced
+        if announced is None:
+            self._announcement = None
+        elif any(event is announced for event in read.events):
+            self._announcement = Announcement(announced)
+        self._log.leave_out_told(read)
+        look.events, look.more_before = read.events, read.more_before
+        return read.answered
 
-    def _leave_out_told(self, look: Look) -> None:
-        """After a restart, leave out of the first look what was read before it."""
-        if self._told is None:
-            return
-        ids = [event.id for event in look.events]
-        if self._told.last_id in ids:
-            look.events = look.events[ids.index(self._told.last_id) + 1 :]
-            look.more_before = False
-        self._told = None
-
-    def _read_job(self, look: Look, now: float) -> Generator[ApiRequest, Reply, Answered]:
-        self._job_asked_at = now
+    def _read_job(self, look: Look, now: float) -> Generator[ApiRequest, Any, Answered]:
+        self._job_route.asked_at = now
         request = job_request(self.settings, self.job_id)
-        if self._unconfirmed is not None or now - self._job_itself_asked_at >= JOB_ITSELF_EVERY:
+        if self._announcement is not None or now - self._job_itself_asked_at >= JOB_ITSELF_EVERY:
             self._job_itself_asked_at = now
             request = replace(request, asks_state=False)
         reply = yield request
@@ -303,59 +299,69 @@ class JobWatch:
             self._warn_once(look, f"state {status}", f"Job {self.job_id} {what}; waiting until it changes.")
         return Answered(Route.OK)
 
-    def _decide(self, look: Look, events: Answered, job: Answered, *, now: float) -> None:
-        for met in (job, events):
-            if met.route is Route.DENIED and not look.outcome:
-                look.error, look.asked = met.error, False
-                return
-        self._note_routes(look, events, job, now=now)
-        if look.outcome:
-            return
-        if events.route is Route.PAUSE or job.route is Route.PAUSE:
-            self._pause(look, events if events.route is Route.PAUSE else job)
-            return
-        if events.route is not Route.NOT_ASKED:
-            self._pauses = 0
-        if job.is_404 and self.job_seen:
-            self._count_404(look, job, now)
-            return
-        if job.route is Route.OK:
-            self._absence.ended()
-        both_missing = job.route is Route.MISSING and events.route is Route.MISSING
-        if both_missing and not self._answered_before and not self._patience.failures:
-            look.error, look.asked = job.error, False
-            return
-        if not self._was_asked(events, job, look):
-            self._count_failure(look, job.error or events.error, now)
-            return
-        self._answered_before = True
-        if ended := self._patience.answered(now=now):
-            look.notes.append(("info", ended))
-        if self._job_missing and not self.job_seen:
-            self._by_events(look, now)
-        elif self._unconfirmed is not None and job.route is Route.OK:
-            self._confirm_soon(look)
+    def _make_sure_no_job_shows(self, look: Look, now: float) -> Generator[ApiRequest, Any, None]:
+        """
+        Let the events decide only where the job route is missing for good.
 
-    def _was_asked(self, events: Answered, job: Answered, look: Look) -> bool:
-        """Whether this poll learned what it needed: "could not ask" is neither an answer nor a failed job."""
-        if job.route is Route.OK:
-            return True
-        if events.route is not Route.OK:
-            return False
-        if job.route is Route.MISSING and self.job_seen:
-            return False
-        if job.route is Route.FAULT:
-            return bool(look.events) and self._unconfirmed is None
-        return True
+        One bad answer of it must not do: it is asked again in the poll that decides, and must have been
+        missing for two minutes, unless that cannot be remembered or the end lies long past.
+        """
+        claimed, look.outcome = look.outcome, None
+        missing_for = now - self._job_route.missing_since
+        left = self._evidence.seconds_left(server_now=look.server_now, now=now)
+        long_past = left is not None and left <= -CLAIM_LONG_PAST
+        if self._remembers and not long_past and missing_for < GONE_AFTER:
+            look.wait = min(self.interval, GONE_AFTER - missing_for)
+            return
+        again = yield from self._read_job(look, now)
+        if again.route is Route.MISSING:
+            look.outcome = claimed
+        elif again.route is Route.OK:
+            self._job_route.missing = False
+
+    # what is done about it
+
+    def _decide(self, look: Look, events: Answered, job: Answered, *, now: float) -> None:
+        self._note_routes(look, events, job, now=now)
+        job_said = said_by(
+            job.route, is_404=job.is_404, ok=Said.ENDED if look.outcome is not None else Said.GOES_ON
+        )
+        events_said = said_by(events.route, is_404=False, ok=Said.NEWS if look.events else Said.NOTHING_NEW)
+        then = verdict(job_said, events_said, self._known())
+        look.asked = then not in (Then.FAIL, Then.PAUSE, Then.COUNT_ABSENCE, Then.COUNT_FAILURE)
+        if then is not Then.PAUSE and events.route is not Route.NOT_ASKED:
+            self._pauses.end()
+        if then is Then.FAIL:
+            denied = (met.error for met in (job, events) if met.route is Route.DENIED)
+            look.error = next(denied, job.error)
+        elif then is Then.PAUSE:
+            self._pause(look, events if events.route is Route.PAUSE else job, now)
+        elif then is Then.COUNT_ABSENCE:
+            self._count_absence(look, job, now)
+        elif then is Then.COUNT_FAILURE:
+            self._count_failure(look, job.error or events.error, now)
+        elif then is not Then.END:
+            self._answered(look, then, now)
+
+    def _known(self) -> Known:
+        known = Known.NOTHING
+        if self.job_seen:
+            known |= Known.SEEN
+        elif self._job_route.missing:
+            known |= Known.NO_JOB_ROUTE
+        if self._untried and not self._failures.count:
+            known |= Known.UNTRIED
+        if self._announcement is not None:
+            known |= Known.ANNOUNCED
+        return known
 
     def _note_routes(self, look: Look, events: Answered, job: Answered, *, now: float) -> None:
         """Remember which routes this server has; each is asked again every five minutes."""
         if job.route is Route.OK:
-            self._job_missing = False
+            self._job_route.missing = False
+            self._absences.end()
         elif job.route is Route.MISSING and events.route is Route.OK and not self.job_seen:
-            if not self._job_missing:
-                self._job_missing_since = now
-            self._job_missing = True
+            self._job_route.lost(now)
             self._warn_once(
                 look,
                 "no job route",
@@ -363,9 +369,9 @@ class JobWatch:
                 f"an event cannot be seen and ends by the timeout. Its job route: {in_brief(job.error)}.",
             )
         if events.route is Route.OK:
-            self._events_missing = False
+            self._events_route.missing = False
         elif events.route is Route.MISSING and job.route is Route.OK:
-            self._events_missing = True
+            self._events_route.lost(now)
             self._warn_once(
                 look,
                 "no events route",
@@ -377,58 +383,55 @@ class JobWatch:
                 look, "events fault", f"The events cannot be read now, the job can. {events.error}"
             )
 
-    def _pause(self, look: Look, met: Answered) -> None:
-        self._pauses += 1
-        backoff = min(LONGEST_GAP, max(self.interval, 1.0) * 2.0 ** min(self._pauses, 30))
-        look.wait = max(self.interval, met.pause if met.pause is not None else backoff)
-        look.asked, look.paused = False, True
-        if self._pauses == 1:
-            look.notes.append(
-                (
-                    "warning",
-                    f"The server asks for a pause, which says nothing about the job. {met.error}",
-                )
-            )
+    def _answered(self, look: Look, then: Then, now: float) -> None:
+        self._untried = False
+        if ended := self._failures.answered(now=now):
+            look.notes.append(("info", ended))
+        if then is Then.GO_BY_EVENTS:
+            look.outcome = self._evidence.outcome(job_id=self.job_id, server_now=look.server_now, now=now)
+            left = self._evidence.seconds_left(server_now=look.server_now, now=now)
+            if left is not None:
+                look.wait = min(self.interval, max(left, 1.0))
+        elif then is Then.CONFIRM_SOON:
+            self._confirm_soon(look)
 
-    def _count_404(self, look: Look, job: Answered, now: float) -> None:
-        self._absence.noticed(now=now)
-        look.asked = False
-        look.error = self._absence.gone(
+    def _pause(self, look: Look, met: Answered, now: float) -> None:
+        self._pauses.add(now=now)
+        gap = met.pause if met.pause is not None else self._pauses.gap(self.interval)
+        look.wait, look.paused = max(self.interval, gap), True
+        if self._pauses.count == 1:
+            text = f"The server asks for a pause, which says nothing about the job. {met.error}"
+            look.notes.append(("warning", text))
+
+    def _count_absence(self, look: Look, job: Answered, now: float) -> None:
+        self._absences.add(now=now)
+        look.error = self._absences.gone(
             now=now, job_id=self.job_id, conn_id=self.settings.conn_id, last=job.error
         )
-        if self._absence.looks == 1:
-            look.notes.append(
-                ("warning", f"Job {self.job_id} was there and is not found now; looking again. {job.error}")
-            )
+        if self._absences.count == 1:
+            text = f"Job {self.job_id} was there and is not found now; looking again. {job.error}"
+            look.notes.append(("warning", text))
 
     def _count_failure(self, look: Look, error: FineTuningError | None, now: float) -> None:
-        look.asked = False
-        look.wait = self._patience.failed(now=now)
-        if self._patience.exhausted(now=now):
-            look.error = self._patience.unknown(
-                error, now=now, job_id=self.job_id, conn_id=self.settings.conn_id
-            )
+        failures = self._failures
+        failures.add(now=now)
+        look.wait = failures.gap(self.interval)
+        if failures.exhausted(now=now, most=self._max_failures):
+            look.error = failures.unknown(error, now=now, job_id=self.job_id, conn_id=self.settings.conn_id)
         else:
-            count = self._patience.failures
-            look.notes.append(
-                ("warning", f"Poll failed ({count} in a row); this says nothing about the job. {error}")
-            )
-
-    def _by_events(self, look: Look, now: float) -> None:
-        look.outcome = self._evidence.outcome(job_id=self.job_id, server_now=look.server_now, now=now)
-        left = self._evidence.seconds_left(server_now=look.server_now, now=now)
-        if left is not None:
-            look.wait = min(self.interval, max(left, 1.0))
+            text = f"Poll failed ({failures.count} in a row); this says nothing about the job. {error}"
+            look.notes.append(("warning", text))
 
     def _confirm_soon(self, look: Look) -> None:
         """A final message that the job does not confirm: ask soon, ten times, then at the ordinary pace."""
-        assert self._unconfirmed is not None
-        self._unconfirmed_tries += 1
-        if self._unconfirmed_tries <= UNCONFIRMED_TRIES:
+        announcement = self._announcement
+        assert announcement is not None
+        announcement.tries += 1
+        if announcement.tries <= UNCONFIRMED_TRIES:
             look.wait = min(self.interval, UNCONFIRMED_INTERVAL)
             return
-        said = one_line(self._unconfirmed.message or self._unconfirmed.type, limit=120)
-        self._unconfirmed = None
+        said = one_line(announcement.event.message or announcement.event.type, limit=120)
+        self._announcement = None
         look.notes.append(
             (
                 "warning",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from airflow_ft_events.api.errors import FineTuningError, FineTuningPagingError
@@ -18,36 +18,67 @@ from airflow_ft_events.routes import Route, route_of
 T = TypeVar("T")
 
 
-def converse(conversation: Generator[ApiRequest, Reply, T], send: Callable[[ApiRequest], Reply]) -> T:
+@dataclass(frozen=True, slots=True)
+class ReadAgain:
+    """
+    A step of a conversation beside its requests: read the connection again, since its key was refused.
+
+    What is sent back is the connection as it is now, or the error that says why it cannot be read.
+
+    :param refused: the connection as it was.
+    """
+
+    refused: Settings
+
+
+def converse(
+    conversation: Generator[ApiRequest | ReadAgain, Any, T],
+    send: Callable[[ApiRequest], Reply],
+    *,
+    read_again: Callable[[ReadAgain], Settings | FineTuningError] | None = None,
+) -> T:
     """
     Hold a conversation.
 
     :param conversation: one of the generators of this module, or a poll of a JobWatch.
     :param send: carries a request.
+    :param read_again: reads the connection again, for conversations that ask for it.
     :returns: what the conversation came to.
     """
     try:
-        request = next(conversation)
+        step = next(conversation)
         while True:
-            request = conversation.send(send(request))
+            if isinstance(step, ReadAgain):
+                assert read_again is not None, "this conversation may ask for the connection"
+                step = conversation.send(read_again(step))
+            else:
+                step = conversation.send(send(step))
     except StopIteration as end:
         found: T = end.value
         return found
 
 
 async def aconverse(
-    conversation: Generator[ApiRequest, Reply, T], send: Callable[[ApiRequest], Awaitable[Reply]]
+    conversation: Generator[ApiRequest | ReadAgain, Any, T],
+    send: Callable[[ApiRequest], Awaitable[Reply]],
+    *,
+    read_again: Callable[[ReadAgain], Awaitable[Settings | FineTuningError]] | None = None,
 ) -> T:
     """
     Hold a conversation without blocking the event loop.
 
     :param conversation: as for :func:`converse`.
     :param send: carries a request.
+    :param read_again: as for :func:`converse`.
     """
     try:
-        request = next(conversation)
+        step = next(conversation)
         while True:
-            request = conversation.send(await send(request))
+            if isinstance(step, ReadAgain):
+                assert read_again is not None, "this conversation may ask for the connection"
+                step = conversation.send(await read_again(step))
+            else:
+                step = conversation.send(await send(step))
     except StopIteration as end:
         found: T = end.value
         return found

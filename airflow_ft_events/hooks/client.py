@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_ft_events.api import calls
 from airflow_ft_events.api.entra import awith_token, with_token
-from airflow_ft_events.api.errors import FineTuningInputError
+from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, next_try, scrub
 from airflow_ft_events.api.settings import Settings, settings_of
 from airflow_ft_events.clock import clock
@@ -47,6 +47,22 @@ async def import_off_loop(module: str) -> Any:
         # sys.modules would show one that another wait's thread is half-way through
         _imported[module] = await asyncio.to_thread(importlib.import_module, module)
     return _imported[module]
+
+
+def not_read_again(conn_id: str, error: Exception) -> FineTuningError:
+    """
+    Say why a connection whose key was refused cannot be read again.
+
+    :param conn_id: the connection.
+    :param error: what reading it raised; one of ours holds no secret, one of a secrets backend may.
+    :returns: the error itself where the connection cannot work as it is now, else one that passes.
+    """
+    if isinstance(error, FineTuningInputError):
+        return error
+    why = str(error).rstrip(".") if isinstance(error, FineTuningError) else type(error).__name__
+    return FineTuningError(
+        f"The key was refused, and connection {conn_id!r} cannot be read again now ({why}).", conn_id=conn_id
+    )
 
 
 class ClientHook(BaseHook):

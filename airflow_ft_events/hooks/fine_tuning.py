@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_ft_events.api import calls
 from airflow_ft_events.api.entra import forget_refused
 from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError
-from airflow_ft_events.api.exchange import answer_of
+from airflow_ft_events.api.exchange import ApiRequest, Reply, answer_of
 from airflow_ft_events.api.feed import EventFeed, Mark, NoPages, Pages
+from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Event, EventPage, metrics_table, one_line
 from airflow_ft_events.evidence import Ending, how_it_ended
-from airflow_ft_events.hooks.client import ClientHook
+from airflow_ft_events.hooks.client import ClientHook, not_read_again
 from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_count, check_job_id
 from airflow_ft_events.jobs import Job
 from airflow_ft_events.provider_info import UI_FIELD_BEHAVIOUR
@@ -294,45 +295,29 @@ class FineTuningHook(ClientHook):
 
     def look(self, watch: JobWatch) -> Look:
         """
-        Let a wait look once. After a 401 the connection is read again, and the look repeated if its key has
-        changed.
+        Let a wait look once.
 
         :param watch: the wait.
         """
-        look = self._look(watch)
-        if not _is_401(look):
-            return look
-        refused_key = watch.settings.key
-        if not forget_refused(watch.settings, refused_key):
-            return look
+        poll = watch.poll(now=clock().now())
+        look = calls.converse(poll, self._send_once, read_again=self._read_again)
+        watch.use(self.settings)
+        return look
+
+    def _send_once(self, request: ApiRequest) -> Reply:
+        transport = self._sync_transport()
+        reply = transport.send(request)
+        self._settings = transport.settings
+        return reply
+
+    def _read_again(self, step: calls.ReadAgain) -> Settings | FineTuningError:
+        if not forget_refused(self.settings, self.settings.key):
+            return step.refused
         self._forget_connection()
         try:
-            watch.use(self.settings)
-        except FineTuningError:
-            raise
+            return self.settings
         except Exception as error:  # noqa: BLE001 - whatever a secrets backend raises, it is no answer
-            look.error = None
-            look.notes.append(
-                (
-                    "warning",
-                    f"The key was refused, and connection {self.conn_id!r} cannot be read again now "
-                    f"({type(error).__name__}); trying again with the next poll.",
-                )
-            )
-            return look
-        if watch.settings.key == refused_key:
-            return look
-        self.log.info("Connection %r has a new key; asking again with it.", self.conn_id)
-        again = self._look(watch)
-        again.events = [*look.events, *again.events]
-        return again
-
-    def _look(self, watch: JobWatch) -> Look:
-        transport = self._sync_transport()
-        look = calls.converse(watch.poll(now=clock().now()), transport.send)
-        self._settings = transport.settings
-        watch.use(transport.settings)
-        return look
+            return not_read_again(self.conn_id, error)
 
     def newest_events(self, job_id: str) -> list[Event]:
         """
@@ -342,10 +327,6 @@ class FineTuningHook(ClientHook):
         :returns: its events, oldest first, typed.
         """
         return self._run(calls.newest_events(self.settings, check_job_id(job_id)))
-
-
-def _is_401(look: Look) -> bool:
-    return isinstance(look.error, FineTuningApiError) and look.error.status == 401
 
 
 def _newest(feed: EventFeed, max_events: int | None) -> list[dict[str, Any]]:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_ft_events.api.calls import aconverse
-from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError, FineTuningInputError
+from airflow_ft_events.api.calls import ReadAgain, aconverse
+from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
 from airflow_ft_events.api.feed import Mark
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import Order, json_safe, one_line, short_utc
-from airflow_ft_events.hooks.client import import_off_loop
+from airflow_ft_events.hooks.client import import_off_loop, not_read_again
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.inputs import DEFERRAL_KEY, check_job_id
-from airflow_ft_events.patience import Patience
+from airflow_ft_events.patience import Failures
 from airflow_ft_events.triggers.wait_stats import count_poll, counted_wait
 from airflow_ft_events.waitlog import LogEvents, WaitLog
 from airflow_ft_events.watch import JobWatch, Look
@@ -189,23 +189,14 @@ class FineTuningEventsTrigger(BaseTrigger):
         watch = self._new_watch(client.settings)
         wait_log = WaitLog(self.log_events, quiet=not self.log.isEnabledFor(logging.INFO))
         await self._sleep(client, self.poll_interval * client.turn())
-        renewed = False
         while True:
             last = self.end_time is not None and clock().now() >= self.end_time
-            key = client.settings.key
             look = await self._look(watch, client, alone=last)
             count_poll(look, client)
             self._log_look(look, wait_log, client.settings)
             if look.outcome is not None:
                 told = json_safe(look.outcome.as_dict(), mask=client.settings.without_keys)
                 return {"kind": "outcome", "outcome": told}
-            if _is_401(look) and not last and not renewed:
-                again = partial(client.renew, refused_key=key, read_connection=self._read_connection)
-                renewed = await self._patiently(again)
-                if renewed:
-                    self.log.info("Connection %r has a new key; asking again with it.", self.conn_id)
-                    continue
-            renewed = False
             if look.error is not None:
                 if not self.silent_fail:
                     return {"kind": "error", "error": look.error.as_dict()}
@@ -224,7 +215,8 @@ class FineTuningEventsTrigger(BaseTrigger):
         left = self.end_time - now if self.end_time is not None else math.inf
         patience = max(0.0, min(events_every, LONGEST_PATIENCE, left))
         send = client.send_alone if alone else partial(client.send, patience=patience)
-        return await aconverse(watch.poll(now=now, events_every=events_every), send)
+        poll = watch.poll(now=now, events_every=events_every)
+        return await aconverse(poll, send, read_again=partial(self._read_again, client))
 
     def _new_watch(self, settings: Settings) -> JobWatch:
         until = short_utc(self.end_time)
@@ -247,33 +239,41 @@ class FineTuningEventsTrigger(BaseTrigger):
             mark=Mark(ids=(self.newer_than,), order=order) if self.newer_than else None,
         )
 
+    async def _read_again(self, client: SharedClient, step: ReadAgain) -> Settings | FineTuningError:
+        try:
+            await client.renew(refused_key=step.refused.key, read_connection=self._read_connection)
+        except Exception as error:  # noqa: BLE001 - whatever a secrets backend raises, it is no answer
+            return not_read_again(self.conn_id, error)
+        return client.settings
+
     async def _read_connection(self) -> tuple[Settings, Network]:
         hook = FineTuningHook(self.conn_id)
         return await hook.aget_settings(), await hook.aget_network()
 
     async def _patiently(self, have_read: Callable[[], Awaitable[T]]) -> T:
         """Have the connection read; a secrets backend that is away for a while does not end the wait."""
-        patience = Patience(interval=self.poll_interval, max_failures=self.max_poll_failures)
+        failures = Failures()
         while True:
             try:
                 return await have_read()
             except FineTuningInputError:
                 raise
             except Exception as error:  # noqa: BLE001
-                gap, now = patience.failed(now=clock().now()), clock().now()
+                now = clock().now()
+                failures.add(now=now)
                 # our own errors hold no secret; what a secrets backend raises may
                 why = str(error).rstrip(".") if isinstance(error, FineTuningError) else type(error).__name__
                 self.log.warning("Connection %r cannot be read now: %s.", self.conn_id, why)
-                if patience.exhausted(now=now) or (self.end_time is not None and now >= self.end_time):
-                    raise patience.unknown(
+                over = self.end_time is not None and now >= self.end_time
+                if over or failures.exhausted(now=now, most=self.max_poll_failures):
+                    raise failures.unknown(
                         RuntimeError(f"the connection cannot be read ({why})"),
                         now=now,
                         job_id=self.job_id,
                         conn_id=self.conn_id,
                     ) from None
-                if self.end_time is not None:
-                    gap = min(gap, self.end_time - now)
-                await clock().asleep(gap)
+                gap = failures.gap(self.poll_interval)
+                await clock().asleep(gap if self.end_time is None else min(gap, self.end_time - now))
 
     async def _sleep(self, client: SharedClient, gap: float) -> None:
         """Sleep, and for as long as the server wants to be left alone; not beyond the deadline."""
@@ -290,10 +290,6 @@ class FineTuningEventsTrigger(BaseTrigger):
     def _log_look(self, look: Look, wait_log: WaitLog, settings: Settings) -> None:
         for level, text in (*wait_log.lines(look.events, more_before=look.more_before), *look.notes):
             getattr(self.log, level)("%s", settings.masked(text))
-
-
-def _is_401(look: Look) -> bool:
-    return isinstance(look.error, FineTuningApiError) and look.error.status == 401
 
 
 def _is_deferred(task: Any) -> bool:

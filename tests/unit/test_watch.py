@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from airflow_ft_events.api.calls import ReadAgain
 from airflow_ft_events.api.errors import (
     FineTuningAnswerError,
     FineTuningApiError,
     FineTuningAuthError,
     FineTuningError,
+    FineTuningInputError,
     FineTuningJobNotFound,
 )
 from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply
@@ -116,6 +118,9 @@ def drive(
         try:
             request = next(polling)
             while True:
+                if isinstance(request, ReadAgain):
+                    request = polling.send(settings)
+                    continue
                 asked += 1
                 request = polling.send(world.reply(kit, request, now))
         except StopIteration as end:
@@ -968,3 +973,61 @@ def test_the_end_is_found_at_every_pace(kit: Any, interval: float) -> None:
 def test_the_server_date_is_that_of_its_answer() -> None:
     answer = ApiAnswer(200, {"date": formatdate(START, usegmt=True)}, b"")
     assert answer.server_time == START
+
+
+# a key that is refused in the middle of a poll
+
+
+NEW_KEY = "sk-proj-Other22KeyAfterRotation"
+
+
+def looked(watch: JobWatch, world: World, kit: Any, read_again: Any) -> Look:
+    """One poll whose server refuses the job to the first key; the connection is read again as told."""
+    polling = watch.poll(now=START)
+    try:
+        step = next(polling)
+        while True:
+            if isinstance(step, ReadAgain):
+                assert step.refused is watch.settings
+                step = polling.send(read_again)
+            elif step.path.endswith("/events") or watch.settings.key == NEW_KEY:
+                step = polling.send(world.reply(kit, step, 0.0))
+            else:
+                step = polling.send(refused(401, "invalid_api_key"))
+    except StopIteration as end:
+        found: Look = end.value
+        return found
+
+
+@pytest.fixture
+def long_world() -> World:
+    """A log of more events than the first look reads."""
+    return World([at(-100 + number / 10, f"Message {number}") for number in range(250)])
+
+
+def test_what_was_read_before_the_key_was_refused_is_kept(kit: Any, long_world: World) -> None:
+    watch = JobWatch(settings=kit.settings(), job_id=JOB)
+    look = looked(watch, long_world, kit, kit.settings(password=NEW_KEY))
+    assert (look.error, watch.status, len(look.events)) == (None, "running", 100)
+    assert look.more_before
+    assert any("has a new key" in text for _, text in look.notes)
+
+
+def test_a_refused_key_that_has_not_changed_ends_the_wait(kit: Any, long_world: World) -> None:
+    watch = JobWatch(settings=kit.settings(), job_id=JOB)
+    assert isinstance(looked(watch, long_world, kit, watch.settings).error, FineTuningAuthError)
+
+
+def test_a_connection_that_cannot_work_any_more_ends_the_wait(kit: Any, long_world: World) -> None:
+    gone = FineTuningInputError("Connection 'tuning' is not defined.")
+    watch = JobWatch(settings=kit.settings(), job_id=JOB)
+    assert looked(watch, long_world, kit, gone).error is gone
+
+
+def test_a_connection_that_cannot_be_read_again_now_is_a_poll_that_failed(
+    kit: Any, long_world: World
+) -> None:
+    watch = JobWatch(settings=kit.settings(), job_id=JOB)
+    look = looked(watch, long_world, kit, FineTuningError("The secrets backend is away"))
+    assert (look.error, look.asked, look.wait) == (None, False, 120.0)
+    assert [text for level, text in look.notes if level == "warning" and "backend is away" in text]
