@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -172,19 +172,6 @@ class JobOutcome:
             finished_at=iso_utc(job.finished_at),
             trained_tokens=job.trained_tokens,
         )
-
-    def masked(self, secrets: Iterable[str]) -> JobOutcome:
-        """
-        Mask what a server should not have repeated in its error.
-
-        :param secrets: texts that must not appear.
-        """
-        if self.error is None:
-            return self
-        parts = self.error.as_dict()
-        for secret in secrets:
-            parts = {name: part.replace(secret, "***") if part else part for name, part in parts.items()}
-        return replace(self, error=JobError(**parts))
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> JobOutcome:

@@ -14,7 +14,7 @@ from airflow_ft_events.api.errors import (
     FineTuningError,
     FineTuningInputError,
 )
-from airflow_ft_events.api.exchange import ApiFault, ApiRequest, scrub
+from airflow_ft_events.api.exchange import ApiFault, ApiRequest
 from airflow_ft_events.api.feed import Mark
 from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import Event, one_line
@@ -196,16 +196,18 @@ class JobWatch:
         :returns: requests to make, one after the other, or the wish that the connection be read again; send
             what came of each; the generator's value is the Look.
         """
+        secret = self.settings.credential.at_hand()
         look = yield from self._look(now, events_every)
         if not (isinstance(look.error, FineTuningApiError) and look.error.status == 401):
             return look
-        found = yield ReadAgain(self.settings)
+        secret = self.settings.credential.at_hand() if secret is None else secret
+        found = yield ReadAgain(self.settings, secret)
         if isinstance(found, FineTuningInputError):
             look.error = found
         elif isinstance(found, FineTuningError):
             look.error = None
             self._count_failure(look, found, now)
-        elif found.key != self.settings.key:
+        elif found.credential.at_hand() != secret:
             self.settings = found
             text = f"Connection {found.conn_id!r} has a new key; asking again with it."
             look.notes.append(("info", text))
@@ -284,12 +286,12 @@ class JobWatch:
         except FineTuningAnswerError as error:
             return Answered(Route.FAULT if self.job_seen else Route.MISSING, error)
         self.job_seen = True
-        status = scrub(job.status, self.settings, limit=60)
+        status = self.settings.redact.line(job.status, limit=60)
         if status != self.status:
             look.notes.append(("info", f"Job {self.job_id} is {status}."))
         self.status = status
         if ended := JobOutcome.of_job(job):
-            look.outcome = ended.masked(self.settings.secrets)
+            look.outcome = self.settings.redact.outcome(ended)
         elif job.state is not JobState.ACTIVE:
             what = (
                 "is paused"

@@ -423,10 +423,7 @@ def _wired(world: World, clock: Any) -> Iterator[None]:
             return connection() if name == "AIRFLOW_CONN_FINE_TUNING_DEFAULT" else super().get(name, default)
 
     def key_of(transport: Any) -> str:
-        headers = transport.settings.all_headers if hasattr(transport.settings, "all_headers") else None
-        if headers is None:
-            headers = transport.headers
-        return next(v for n, v in headers.items() if n.lower() in ("authorization", "api-key")).split()[-1]
+        return str(transport.settings.credential.at_hand())
 
     def send(transport: Any, request: Any) -> Any:
         return server(request, key_of(transport))

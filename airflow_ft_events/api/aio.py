@@ -14,9 +14,8 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from airflow_ft_events.api.entra import awith_token
 from airflow_ft_events.api.errors import FineTuningAuthError
-from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply, scrub
+from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply
 from airflow_ft_events.api.network import Network, tls_context
 from airflow_ft_events.api.settings import READ_TIMEOUTS, WORKER_BODY_LIMIT, Settings
 
@@ -99,7 +98,8 @@ class AsyncTransport:
         self._network = network
         self._session = session
         self._body_limit = body_limit
-        self._headers = CIMultiDict(settings.all_headers)
+        self._secret: str | None = None
+        self._headers: CIMultiDict[str] = CIMultiDict()
         self._token_lock = asyncio.Lock()
         self._slots = asyncio.Semaphore(CONNECTIONS)
         # a total counts the wait for a free connection; here that is waited for before, without a limit
@@ -116,8 +116,14 @@ class AsyncTransport:
         :param request: it.
         :returns: the whole answer, whatever its status, or why there is none.
         """
-        if self.settings.token_scope and (fault := await self._renew_token()):
-            return fault
+        secret = self.settings.credential.at_hand()
+        if secret is None:
+            try:
+                secret = await self._renewed()
+            except FineTuningAuthError as error:
+                return ApiFault(FaultKind.NO_TOKEN, str(error).rstrip("."))
+        if secret is not self._secret:
+            self._secret, self._headers = secret, CIMultiDict(self.settings.headers_with(secret))
         query = _query((*self.settings.params.items(), *request.params.items()))
         await self._slots.acquire()
         try:
@@ -141,16 +147,10 @@ class AsyncTransport:
             )
         return ApiAnswer(answer.status, answer.headers, body)
 
-    async def _renew_token(self) -> ApiFault | None:
-        """Replace an Entra token that ends soon, once for all who send."""
+    async def _renewed(self) -> str:
+        """Renew the credential's secret off the loop, and once for all who send."""
         async with self._token_lock:
-            try:
-                settings = await awith_token(self.settings)
-            except FineTuningAuthError as error:
-                return ApiFault(FaultKind.NO_TOKEN, str(error).rstrip("."))
-            if settings is not self.settings:
-                self.settings, self._headers = settings, CIMultiDict(settings.all_headers)
-        return None
+            return await asyncio.to_thread(self.settings.credential.current)
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes | None:
         """Read the decoded body up to the limit; None beyond it."""
@@ -194,5 +194,5 @@ def _query(params: tuple[tuple[str, str], ...]) -> str:
 def _words(error: Exception, reason: BaseException, settings: Settings) -> str:
     """Say why, and never with the text of an error that prints its request's headers."""
     if isinstance(error, aiohttp.ClientResponseError):
-        return scrub(f"status {error.status} {error.message}", settings, limit=200)
-    return scrub(reason, settings, limit=200)
+        return settings.redact.line(f"status {error.status} {error.message}", limit=200)
+    return settings.redact.line(reason, limit=200)

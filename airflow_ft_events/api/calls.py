@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from airflow_ft_events.api.errors import FineTuningError, FineTuningPagingError
@@ -26,9 +26,11 @@ class ReadAgain:
     What is sent back is the connection as it is now, or the error that says why it cannot be read.
 
     :param refused: the connection as it was.
+    :param secret: what its credential had at hand; None where that is not known.
     """
 
     refused: Settings
+    secret: str | None = field(repr=False)
 
 
 def converse(

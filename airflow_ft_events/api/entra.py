@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
-from dataclasses import dataclass, replace
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_ft_events.api.credential import Credential
 from airflow_ft_events.api.errors import FineTuningAuthError, FineTuningInputError
-from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import one_line
 
@@ -19,6 +19,8 @@ ASK_EVERY = 30.0
 """Seconds between two tries to replace a token that is still valid."""
 REFUSED_AFTER = 300.0
 """Seconds of age below which a token that the server refuses is an answer, and no reason for another one."""
+LATELY = 3
+"""Tokens that are remembered for masking: what a server repeats may be the one before."""
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +39,7 @@ class EntraTokens:
         self._credential: Any = None
         self._tokens: dict[str, _Token] = {}
         self._asked_at: dict[str, float] = {}
+        self._lately: dict[str, deque[str]] = {}
 
     def at_hand(self, scope: str) -> str | None:
         """
@@ -77,26 +80,33 @@ class EntraTokens:
                 log.warning("Connection %r: its Entra token cannot be replaced now. %s", conn_id, why)
                 return known.value
             self._tokens[scope] = token
+            self._lately.setdefault(scope, deque(maxlen=LATELY)).append(token.value)
             return token.value
 
-    def forget(self, scope: str, refused: str) -> bool:
+    def forget(self, scope: str, refused: str) -> None:
         """
         Forget a token that the server refused, and the credential that remembers it.
 
+        A new one is kept: another would be refused as well.
+
         :param scope: what it was for.
         :param refused: the token.
-        :returns: whether another one is worth a try: it is not where the refused one was new.
         """
         with self._lock:
             known = self._tokens.get(scope)
-            if known is None or known.value != refused:
-                return True
-            if clock().now() - known.got_at < REFUSED_AFTER:
-                return False
+            if known is None or known.value != refused or clock().now() - known.got_at < REFUSED_AFTER:
+                return
             del self._tokens[scope]
             self._asked_at.pop(scope, None)
             self._credential = None
-            return True
+
+    def lately(self, scope: str) -> tuple[str, ...]:
+        """
+        Tell the last tokens, for masking.
+
+        :param scope: what they are for.
+        """
+        return tuple(self._lately.get(scope, ()))
 
     def _made_credential(self, conn_id: str) -> Any:
         if self._credential is None:
@@ -124,41 +134,41 @@ def _no_token(conn_id: str, why: str) -> FineTuningAuthError:
 TOKENS = EntraTokens()
 
 
-def with_token(settings: Settings) -> Settings:
+@dataclass(frozen=True, slots=True)
+class EntraCredential(Credential):
     """
-    Give a connection a token that is valid for some minutes. Not for an event loop's thread.
+    A token of this process's identity, shared by all connections with the same scope.
 
-    :param settings: the connection.
-    :returns: it as it is where it uses a key, or where its token is still good.
-    :raises FineTuningInputError: azure-identity is not installed.
-    :raises FineTuningAuthError: there is no token to be had.
+    :param scope: what it must be for.
+    :param conn_id: the connection, for messages.
     """
-    if settings.token_scope is None:
-        return settings
-    token = TOKENS.get(settings.token_scope, conn_id=settings.conn_id)
-    return settings if token == settings.key else replace(settings, key=token)
 
+    scope: str
+    conn_id: str = field(compare=False)
 
-async def awith_token(settings: Settings) -> Settings:
-    """
-    Do what :func:`with_token` does, without blocking the event loop.
+    def at_hand(self) -> str | None:
+        """:returns: the token; None where it must be replaced now."""
+        return TOKENS.at_hand(self.scope)
 
-    :param settings: the connection.
-    """
-    if settings.token_scope is None:
-        return settings
-    token = TOKENS.at_hand(settings.token_scope)
-    if token is None:
-        return await asyncio.to_thread(with_token, settings)
-    return settings if token == settings.key else replace(settings, key=token)
+    def renewed(self) -> str:
+        """
+        Get a token.
 
+        :raises FineTuningInputError: azure-identity is not installed.
+        :raises FineTuningAuthError: there is no token to be had.
+        """
+        return TOKENS.get(self.scope, conn_id=self.conn_id)
 
-def forget_refused(settings: Settings, refused: str) -> bool:
-    """
-    Forget a token that the server refused with a 401.
+    def refused(self, secret: str | None) -> None:
+        """
+        Forget a token that the server refused, unless it is new.
 
-    :param settings: the connection.
-    :param refused: the token.
-    :returns: whether another try with a new one may help; True for a connection with a key.
-    """
-    return settings.token_scope is None or TOKENS.forget(settings.token_scope, refused)
+        :param secret: the token.
+        """
+        if secret is not None:
+            TOKENS.forget(self.scope, secret)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The last tokens, the refused ones among them."""
+        return TOKENS.lately(self.scope)

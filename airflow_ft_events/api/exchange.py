@@ -32,13 +32,6 @@ LONGEST_RETRY_AFTER = 120.0
 _JSON = msgspec.json.Decoder()
 _RETRIED = {408, 409, 429}
 _REQUEST_ID_HEADERS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id", "cf-ray")
-_KEY_LIKE = re.compile(
-    r"\b(?:sk|pk|rk)[-_][\w\-*.…]{6,}|\bkey[-_](?=[\w\-*.…]{0,100}\d)[\w\-*.…]{6,}"
-    r"|\beyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]*|\bBearer\s+(?=\S{0,100}\d)\S{6,}",
-    re.IGNORECASE,
-)
-_WORD = re.compile(r"[^\s\"'<>]+")
-_PART = re.compile(r"[\w-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,29 +193,6 @@ def next_try(reply: Reply, *, attempt: int, max_retries: int, luck: float, now: 
     return luck * min(BACKOFF_MOST, BACKOFF_START * 2.0 ** min(attempt - 1, 30))
 
 
-def scrub(text: object, settings: Settings, *, limit: int = 500) -> str:
-    """
-    Make a server's or a library's words fit for messages: no secret, no control characters, one line.
-
-    :param text: the words.
-    :param settings: whose secrets are masked.
-    :param limit: characters kept; default 500.
-    """
-    line = one_line(text, limit=20_000)
-    for secret in settings.secrets:
-        line = line.replace(secret, "***")
-    line = _WORD.sub(lambda word: _masked(word[0], settings.key), _KEY_LIKE.sub("***", line))
-    return one_line(line, limit=limit)
-
-
-def _masked(word: str, key: str) -> str:
-    """Mask a word that shows a part of the key, as servers do when they refuse one: ``abc***xyz``."""
-    least = 4 if "..." in word or "…" in word or "**" in word else 8
-    if "***" in word or any(len(part) >= least and part in key for part in _PART.findall(word)):
-        return "***" + word[len(word.rstrip(".,;:)")) :]
-    return word
-
-
 def decode(body: bytes) -> Any:
     """
     Decode JSON (msgspec reads a page of events in about a third of the standard library's time).
@@ -269,8 +239,8 @@ def unreadable(
     :param problem: what is wrong with it: "is not JSON".
     :returns: the error, which shows the first 200 characters.
     """
-    came = scrub(answer.body[:4000].decode("utf-8", "replace"), settings, limit=200) or "nothing"
-    kind = scrub(answer.headers.get("content-type", ""), settings, limit=60) or "no content type"
+    came = settings.redact.line(answer.body[:4000].decode("utf-8", "replace"), limit=200) or "nothing"
+    kind = settings.redact.line(answer.headers.get("content-type", ""), limit=60) or "no content type"
     return FineTuningAnswerError(
         f"Asking for {request.what} through connection {settings.conn_id!r}: the answer {problem} "
         f"({answer.status}, {kind}): {came}. Check that 'Host' ({settings.root}) is the root of a "
@@ -340,7 +310,7 @@ def error_of(request: ApiRequest, reply: Reply, settings: Settings) -> FineTunin
         )
     code, said = _server_words(reply, settings)
     said = said if reply.status >= 400 else "a redirect"
-    request_id = scrub(reply.request_id, settings) if reply.request_id else None
+    request_id = settings.redact.line(reply.request_id) if reply.request_id else None
     kind, advice = _refusal(request, reply, settings)
     facts = [f"code {code}"] if code else []
     facts += [f"request id {request_id}"] if request_id else []
@@ -386,7 +356,7 @@ def _refusal(
         asked = f"; the server asks to wait {wait:.0f} s" if wait else ""
         return FineTuningRateLimited, f"Too many requests or no quota left{asked}. Try again later."
     if 300 <= status < 400:
-        where = scrub(answer.headers.get("location", "nowhere"), settings, limit=200)
+        where = settings.redact.line(answer.headers.get("location", "nowhere"), limit=200)
         return (
             FineTuningApiError,
             f"It redirects to {where}; redirects are not followed, so set 'Host' to the right address.",
@@ -421,5 +391,5 @@ def _server_words(answer: ApiAnswer, settings: Settings) -> tuple[str | None, st
     if not isinstance(message, str):
         message = json.dumps(message)[:4000] if message else answer.body[:4000].decode("utf-8", "replace")
         message = re.sub(r"<[^<>]{0,200}>", " ", message)
-    said = scrub(re.sub(r"\s+", " ", message), settings, limit=400).rstrip(".")
-    return (scrub(code, settings, limit=100) if code else None), said or "no explanation"
+    said = settings.redact.line(re.sub(r"\s+", " ", message), limit=400).rstrip(".")
+    return (settings.redact.line(code, limit=100) if code else None), said or "no explanation"

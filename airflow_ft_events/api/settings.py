@@ -7,10 +7,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow_ft_events.api.credential import Credential, Key
 from airflow_ft_events.api.errors import FineTuningInputError
+from airflow_ft_events.api.redaction import Redactor, redacted_url
 from airflow_ft_events.events import one_line
 from airflow_ft_events.vendors import AUTO, Vendor, vendor_for
 
@@ -28,14 +31,11 @@ _OWN_HEADERS |= {
 }
 KNOWN_EXTRA = {"vendor", "organization", "project", "api_version", "auth", "signals", "headers"}
 KNOWN_EXTRA |= {"timeout", "max_retries", "page_size", "verify", "allow_http"}
-_UNSHOWN = re.compile(r"^[^/]*@|[?#].*", re.DOTALL)
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 READ_TIMEOUTS = 10
 """An answer may take so many read timeouts in all: a server that drips must not hold a wait for ever."""
 WORKER_BODY_LIMIT = 32 * 1024 * 1024
 """Decoded bytes of an answer that are read at most on a worker."""
-KEY_LENGTH = 16
-"""Characters from which on a secret cannot be an everyday word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Settings:
     :param conn_id: the Airflow connection.
     :param root: the API's root URL, without a trailing slash.
     :param vendor: the server family.
-    :param key: the API key.
+    :param credential: the API key, or what gets tokens.
     :param headers: further headers, the organization's and project's among them.
     :param params: query parameters for every request (Azure's API version).
     :param timeout: seconds to wait for a read; default 30.
@@ -54,14 +54,12 @@ class Settings:
     :param max_retries: how often a call on a worker tries again; default 5.
     :param page_size: events asked for at a time; default 100.
     :param verify: whether TLS certificates are verified, or the path of a CA bundle; default True.
-    :param token_scope: what a bearer token must be for; None (default) where ``key`` is a key. A token is put
-        into ``key`` when one is needed.
     """
 
     conn_id: str
     root: str
     vendor: Vendor
-    key: str = field(repr=False)
+    credential: Credential = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     params: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 30.0
@@ -69,45 +67,27 @@ class Settings:
     max_retries: int = 5
     page_size: int = 100
     verify: bool | str = True
-    token_scope: str | None = None
-
     unknown: tuple[str, ...] = ()
     """Names in the connection's extra that mean nothing here: misspelt ones, most likely."""
 
+    def __post_init__(self) -> None:
+        for name in ("headers", "params"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def headers_with(self, secret: str) -> dict[str, str]:
+        """
+        Tell every header of a request.
+
+        :param secret: what the credential has at hand.
+        """
+        vendor = self.vendor
+        key = {vendor.key_header: f"{vendor.key_prefix}{secret}"}
+        return {"Accept": "application/json", **self.headers, **key}
+
     @property
-    def all_headers(self) -> dict[str, str]:
-        """Every header of a request, the key's among them."""
-        return {
-            "Accept": "application/json",
-            **self.headers,
-            self.vendor.key_header: f"{self.vendor.key_prefix}{self.key}",
-        }
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must not appear in any text: the key and the values of the connection's own headers."""
-        return tuple(value for value in (self.key, *self.headers.values()) if len(value) >= 4)
-
-    def masked(self, text: str) -> str:
-        """
-        Mask the connection's secrets in a text that quotes the server.
-
-        :param text: may have several lines.
-        """
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    def without_keys(self, text: str) -> str:
-        """
-        Mask long secrets only, in an event that must else stay as it came: ``prod`` in a header is no key.
-
-        :param text: from the server.
-        """
-        for secret in self.secrets:
-            if len(secret) >= KEY_LENGTH:
-                text = text.replace(secret, "***")
-        return text
+    def redact(self) -> Redactor:
+        """Masks the key and the values of the connection's own headers."""
+        return Redactor(self.credential, tuple(self.headers.values()))
 
 
 class _Fields:
@@ -187,8 +167,7 @@ def _base_url(fields: _Fields, given: str, vendor_name: str, *, allow_http: bool
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise fields.wrong("the base URL in 'Host' is not a URL.") from None
-    scheme, separator, rest = given.rpartition("://")
-    shown = one_line(f"{scheme}{separator}{_UNSHOWN.sub('', rest)}", limit=120)
+    shown = redacted_url(given)
     if given and (parts.scheme not in ("http", "https") or not host):
         fix = "" if "://" in given else f" Write https://{shown.lstrip('/')} if that is the server."
         raise fields.wrong(
@@ -321,14 +300,19 @@ def settings_of(
 
 
 def _settings(fields: _Fields, base_url: str, vendor: Vendor, key: str) -> Settings:
-    auth, scope = fields.text("auth").lower() or "key", None
+    auth = fields.text("auth").lower() or "key"
+    credential: Credential = Key(key)
     if auth == "entra":
         scope = vendor.token_scope(urlsplit(base_url).hostname or "")
         if scope is None:
             raise fields.wrong(
                 f"the extra's 'auth' is 'entra', which is Azure's; the vendor is {vendor.name}."
             )
-        vendor, key = replace(vendor, key_header="Authorization", key_prefix="Bearer "), ""
+        # imported where it is needed: it goes by the clock, which the rest of this module knows nothing of
+        from airflow_ft_events.api.entra import EntraCredential
+
+        vendor = replace(vendor, key_header="Authorization", key_prefix="Bearer ")
+        credential = EntraCredential(scope, fields.conn_id)
     elif auth != "key":
         raise fields.wrong(f"the extra's 'auth' is {one_line(auth, limit=40)!r}; use 'key' or 'entra'.")
     try:
@@ -348,13 +332,12 @@ def _settings(fields: _Fields, base_url: str, vendor: Vendor, key: str) -> Setti
         conn_id=fields.conn_id,
         root=root,
         vendor=vendor,
-        key=key,
+        credential=credential,
         headers=headers,
         params=params,
         timeout=fields.number("timeout", 30.0, least=0.1, most=3600),
         max_retries=fields.whole("max_retries", 5, least=0, most=100),
         page_size=fields.whole("page_size", 100, least=1, most=10_000),
         verify=fields.flag("verify", default=True),
-        token_scope=scope,
         unknown=tuple(sorted(set(fields.fields) - KNOWN_EXTRA)),
     )

@@ -10,7 +10,7 @@ from functools import partial
 from weakref import WeakKeyDictionary
 
 from airflow_ft_events.api.aio import TRIGGER_BODY_LIMIT, AsyncTransport, shared_session
-from airflow_ft_events.api.entra import forget_refused
+from airflow_ft_events.api.calls import ReadAgain
 from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, retry_after, server_time
 from airflow_ft_events.api.job_board import JobBoard
 from airflow_ft_events.api.network import Network
@@ -61,17 +61,17 @@ class SharedClient:
         if self._transport is None:
             await self._read_together(partial(self._connect, read_connection))
 
-    async def renew(self, *, refused_key: str, read_connection: ReadConnection) -> bool:
+    async def read_again(self, step: ReadAgain, read_connection: ReadConnection) -> Settings:
         """
         Read the connection again after a 401, once for all waits that met it.
 
-        :param refused_key: the key that the server refused.
+        :param step: what the server refused.
         :param read_connection: as for :meth:`open`.
-        :returns: whether there is another key now.
+        :returns: the connection as it is now.
         """
-        if self.settings.key == refused_key:
-            await self._read_together(partial(self._reconnect, refused_key, read_connection))
-        return self.settings.key != refused_key
+        if self.settings.credential.at_hand() == step.secret:
+            await self._read_together(partial(self._reconnect, step, read_connection))
+        return self.settings
 
     async def _read_together(self, read: Callable[[], Awaitable[None]]) -> None:
         """Let all who come while the connection is read, or soon after that failed, share what came of it."""
@@ -88,9 +88,9 @@ class SharedClient:
             self._read_again_at = clock().now() + min(FAILURE_HOLDS, self.board.period)
             raise
 
-    async def _reconnect(self, refused_key: str, read_connection: ReadConnection) -> None:
-        if await asyncio.to_thread(forget_refused, self.settings, refused_key):
-            await self._connect(read_connection)
+    async def _reconnect(self, step: ReadAgain, read_connection: ReadConnection) -> None:
+        await asyncio.to_thread(step.refused.credential.refused, step.secret)
+        await self._connect(read_connection)
 
     async def _connect(self, read_connection: ReadConnection) -> None:
         settings, network = await read_connection()

@@ -9,9 +9,8 @@ import requests
 import urllib3
 
 from airflow_ft_events.api.bounded_http import BoundedAdapter
-from airflow_ft_events.api.entra import with_token
 from airflow_ft_events.api.errors import FineTuningAuthError
-from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply, scrub
+from airflow_ft_events.api.exchange import ApiAnswer, ApiFault, ApiRequest, FaultKind, Reply
 from airflow_ft_events.api.network import Network
 from airflow_ft_events.api.settings import WORKER_BODY_LIMIT, Settings
 
@@ -25,9 +24,8 @@ class KeyAuth(requests.auth.AuthBase):
         self._settings = settings
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        self._settings = with_token(self._settings)
-        vendor = self._settings.vendor
-        request.headers[vendor.key_header] = f"{vendor.key_prefix}{self._settings.key}"
+        name = self._settings.vendor.key_header
+        request.headers[name] = self._settings.headers_with(self._settings.credential.current())[name]
         return request
 
     def __eq__(self, other: object) -> bool:
@@ -77,9 +75,7 @@ def session_of(settings: Settings, network: Network) -> requests.Session:
     session = _Session(settings)
     session.trust_env = False
     session.auth = KeyAuth(settings)
-    session.headers.update(
-        {name: value for name, value in settings.all_headers.items() if name != settings.vendor.key_header}
-    )
+    session.headers.update({"Accept": "application/json", **settings.headers})
     session.params = dict(settings.params)
     session.cookies = _NoCookies()
     session.verify = network.ca if network.ca is not None else False
@@ -110,11 +106,10 @@ class SyncTransport:
         :param request: it.
         :returns: the whole answer, whatever its status, or why there is none.
         """
-        if self.settings.token_scope:
-            try:
-                self.settings = with_token(self.settings)
-            except FineTuningAuthError as error:
-                return ApiFault(FaultKind.NO_TOKEN, str(error).rstrip("."))
+        try:
+            self.settings.credential.current()
+        except FineTuningAuthError as error:
+            return ApiFault(FaultKind.NO_TOKEN, str(error).rstrip("."))
         reply = self._send(request)
         if isinstance(reply, ApiFault) and reply.kind is FaultKind.STALE:
             reply = self._send(request)
@@ -199,7 +194,7 @@ def _in_words(kind: FaultKind, error: Exception, settings: Settings) -> str:
         if inner is None:
             break
         reason = inner
-    text = scrub(reason, settings, limit=200)
+    text = settings.redact.line(reason, limit=200)
     text = text.rpartition("object at 0x")[2].partition(": ")[2] or text
     what = {
         FaultKind.TIMEOUT: f"no answer in {settings.timeout:g} s (connect: {settings.connect_timeout:g} s)",

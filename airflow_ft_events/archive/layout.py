@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from airflow_ft_events.api.errors import FineTuningInputError
+from airflow_ft_events.api.redaction import redacted_path
 
 FORMATS = ("jsonl", "parquet")
 INFER = "infer"
@@ -14,8 +14,6 @@ _COMPRESSIONS: dict[str, tuple[str | None, ...]] = {
     "parquet": (None, "snappy", "gzip", "zstd"),
 }
 _ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
-# a colon before the first slash that begins no port; keys of S3 hold slashes themselves
-_PASSWORD_IN_URL = re.compile(r"://[^/@]*:(?!\d+/).*@")
 _NO_FOLDERS = ("file", "local", "memory")
 """Protocols whose paths do not begin with a bucket or a host."""
 
@@ -48,7 +46,7 @@ def check_path(path: object) -> str:
     :raises FineTuningInputError: where it is none, is relative, or holds a password.
     """
     text = str(path) if path is not None else ""
-    shown = shown_path(text)
+    shown = redacted_path(text)
     if not text.strip() or text == "None" or text.endswith("/"):
         raise FineTuningInputError(
             f"The path is {shown!r}. It must name the archive's file, such as "
@@ -76,15 +74,6 @@ def check_path(path: object) -> str:
             f"The path {shown!r} names no file in a bucket; it must look like {protocol}://bucket/log.jsonl."
         )
     return text
-
-
-def shown_path(path: str) -> str:
-    """
-    Make a path fit for messages.
-
-    :param path: it may hold a password.
-    """
-    return _PASSWORD_IN_URL.sub("://***@", path)
 
 
 def layout_of(path: str, *, file_format: object, compression: object) -> Layout:
@@ -116,7 +105,7 @@ def layout_of(path: str, *, file_format: object, compression: object) -> Layout:
 
 def _check_ending(path: str, file_format: str, *, gzip: bool) -> None:
     """Refuse a path whose ending says something else; one that is not written out yet says nothing."""
-    shown, path = shown_path(path), path.lower()
+    shown, path = redacted_path(path), path.lower()
     if path.rstrip().endswith(("}}", "%}", "#}")):
         return
     gzipped = path.endswith(".gz")

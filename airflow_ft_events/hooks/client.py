@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from airflow_ft_events.api import calls
-from airflow_ft_events.api.entra import awith_token, with_token
+from airflow_ft_events.api.credential import Key
 from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
-from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, next_try, scrub
+from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, next_try
+from airflow_ft_events.api.redaction import Redactor
 from airflow_ft_events.api.settings import Settings, settings_of
 from airflow_ft_events.clock import clock
 from airflow_ft_events.events import one_line
@@ -89,9 +90,11 @@ class ClientHook(BaseHook):
                 connection = self.get_connection(self.conn_id)
             except AirflowNotFoundException:
                 raise self._no_connection() from None
-            self._settings = with_token(self._settings_from(connection, connection.extra_dejson))
-            for secret in self._settings.secrets:
+            settings = self._settings_from(connection, connection.extra_dejson)
+            settings.credential.current()
+            for secret in settings.redact.secrets:
                 mask_secret(secret)
+            self._settings = settings
         return self._settings
 
     async def aget_settings(self) -> Settings:
@@ -111,7 +114,9 @@ class ClientHook(BaseHook):
             except AirflowNotFoundException:
                 raise self._no_connection() from None
             settings = self._settings_from(connection, await get_async_extra_dejson(connection))
-            self._settings = await awith_token(settings)
+            if settings.credential.at_hand() is None:
+                await asyncio.to_thread(settings.credential.current)
+            self._settings = settings
         return self._settings
 
     def _settings_from(self, connection: Connection, extra: dict[str, Any]) -> Settings:
@@ -186,7 +191,6 @@ class ClientHook(BaseHook):
         transport, attempt = self._sync_transport(), 1
         while True:
             reply = transport.send(request)
-            self._settings = transport.settings
             wait = self._next_try(request, reply, attempt)
             if isinstance(reply, ApiAnswer) and reply.server_time is not None:
                 self._server_ahead = reply.server_time - clock().now()
@@ -233,24 +237,10 @@ class ClientHook(BaseHook):
         """:returns: the server's clock (its last Date header, else ours), seconds since 1970."""
         return clock().now() + self._server_ahead
 
-    def _scrubbed(self, error: Exception) -> str:
-        return scrub(error, self._settings) if self._settings else one_line(type(error).__name__)
-
-    def masked(self, text: str) -> str:
-        """
-        Mask the connection's secrets in a text that quotes the server.
-
-        :param text: may have several lines.
-        """
-        return self._settings.masked(text) if self._settings else text
-
-    def without_keys(self, text: str) -> str:
-        """
-        Mask long secrets only, in an event that must else stay as it came.
-
-        :param text: from the server.
-        """
-        return self._settings.without_keys(text) if self._settings else text
+    @property
+    def redact(self) -> Redactor:
+        """Masks the connection's secrets; nothing, while it has not been read."""
+        return self._settings.redact if self._settings else Redactor(Key(""))
 
 
 def _check_extra(conn_id: str, written: object, read: dict[str, Any]) -> None:

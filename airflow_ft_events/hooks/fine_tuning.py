@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_ft_events.api import calls
-from airflow_ft_events.api.entra import forget_refused
 from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError
 from airflow_ft_events.api.exchange import ApiRequest, Reply, answer_of
 from airflow_ft_events.api.feed import EventFeed, Mark, NoPages, Pages
@@ -222,12 +221,16 @@ class FineTuningHook(ClientHook):
             return False, str(error)
         except Exception as error:  # noqa: BLE001
             # the button must show a line, whatever a secrets backend or an odd connection raises
-            return False, f"The connection cannot be tried: {type(error).__name__}: {self._scrubbed(error)}"
+            return False, f"The connection cannot be tried: {self._why(error)}"
         settings = self.settings
         found = (
             f"the newest job is {one_line(jobs[0].get('id'), limit=80)}" if jobs else "there are no jobs yet"
         )
         return True, f"Connected to {settings.root} (vendor {settings.vendor.name}); {found}."
+
+    def _why(self, error: Exception) -> str:
+        kind = type(error).__name__
+        return f"{kind}: {self._settings.redact.line(error)}" if self._settings else kind
 
     # the same, async
 
@@ -299,20 +302,13 @@ class FineTuningHook(ClientHook):
 
         :param watch: the wait.
         """
-        poll = watch.poll(now=clock().now())
-        look = calls.converse(poll, self._send_once, read_again=self._read_again)
-        watch.use(self.settings)
-        return look
+        return calls.converse(watch.poll(now=clock().now()), self._send_once, read_again=self._read_again)
 
     def _send_once(self, request: ApiRequest) -> Reply:
-        transport = self._sync_transport()
-        reply = transport.send(request)
-        self._settings = transport.settings
-        return reply
+        return self._sync_transport().send(request)
 
     def _read_again(self, step: calls.ReadAgain) -> Settings | FineTuningError:
-        if not forget_refused(self.settings, self.settings.key):
-            return step.refused
+        step.refused.credential.refused(step.secret)
         self._forget_connection()
         try:
             return self.settings

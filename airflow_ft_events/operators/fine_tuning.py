@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
-from airflow_ft_events.events import Event, json_safe, last_metrics, level_of, one_line, place_of
+from airflow_ft_events.events import Event, last_metrics, level_of, one_line, place_of
 from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_count
 from airflow_ft_events.operators.gate import FineTuningGateOperator
 from airflow_ft_events.operators.settled import SettledLogOperator
@@ -103,7 +103,7 @@ class FineTuningEventsOperator(SettledLogOperator):
         matched = len(kept)
         if self.max_events is not None:
             kept = kept[-self.max_events :]
-        found = [json_safe(event.raw, mask=hook.without_keys) for event in kept]
+        found = [hook.redact.json(event.raw) for event in kept]
         self._check_size(found)
         summary = self._summary(kept, read, job=job, hook=hook)
         summary |= {"matched": matched, "newer_than_found": feed.found}
@@ -125,7 +125,7 @@ class FineTuningEventsOperator(SettledLogOperator):
                 ", ".join(sorted({one_line(event.type, limit=60) for event in read})),
                 ", ".join(sorted({one_line(event.level, limit=60) or "''" for event in read})),
             )
-        context["ti"].xcom_push(key="summary", value=json_safe(summary, mask=hook.without_keys))
+        context["ti"].xcom_push(key="summary", value=hook.redact.json(summary))
         return found
 
     def _passes(self, event: Event) -> bool:

@@ -212,7 +212,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         rows = [finding.as_dict() for finding in findings]
         for row in rows:
             # names of metrics are the server's words
-            row["reason"] = hook.masked(row["reason"]) if row["reason"] else None
+            row["reason"] = hook.redact.text(row["reason"]) if row["reason"] else None
         violated = sum(not row["passed"] for row in rows)
         decision = {
             "job_id": self.job_id,
@@ -251,7 +251,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
             advice = "Look at the training and its data, or change the conditions."
         lines = "\n".join(f"  {line}" for line in table)
         return FineTuningGateViolated(
-            hook.masked(
+            hook.redact.text(
                 f"The gate for job {self.job_id} is closed (connection {self.conn_id!r}): {why}. {advice} "
                 f"Retrying this task would find the same.\n{lines}"
             ),

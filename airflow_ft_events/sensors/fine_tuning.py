@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_ft_events.api.errors import FineTuningError, error_from_dict
 from airflow_ft_events.clock import clock
-from airflow_ft_events.events import Event, json_safe, last_metrics, one_line, short_utc
+from airflow_ft_events.events import Event, last_metrics, one_line, short_utc
 from airflow_ft_events.exceptions import FineTuningJobCancelled, FineTuningJobFailed
 from airflow_ft_events.inputs import (
     DEFAULT_CONN_ID,
@@ -170,7 +170,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
             events = [event for event in events if event.created_at is None or event.created_at >= since]
             more_before = False
         for level, text in (*self._wait_log.lines(events, more_before=more_before), *look.notes):
-            getattr(self.log, level)("%s", hook.masked(text))
+            getattr(self.log, level)("%s", hook.redact.text(text))
         return look
 
     def _log_start(self, settings: Settings) -> None:
@@ -325,7 +325,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         outcome = replace(outcome, last_event=last, metrics=last_metrics(events))
         if events:
             settings = self._worker_hook().settings
-            outcome = completed(outcome, events, vendor=settings.vendor).masked(settings.secrets)
+            outcome = settings.redact.outcome(completed(outcome, events, vendor=settings.vendor))
         finished = f", finished {outcome.finished_at}" if outcome.finished_at else ""
         self.log.info(
             "Job %s %s (decided by its %s%s).",
@@ -336,7 +336,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         )
         if self.raise_on_failure and not outcome.succeeded:
             raise self._job_error(outcome, events)
-        found: dict[str, Any] = json_safe(outcome.as_dict(), mask=self._worker_hook().without_keys)
+        found: dict[str, Any] = self._worker_hook().redact.json(outcome.as_dict())
         return found
 
     def _worker_hook(self) -> FineTuningHook:
@@ -377,7 +377,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
             shown = [f"  {text_of(event, limit=200)}" for event in events[-LAST_EVENTS:]]
             parts.append("\nIts last events:\n" + "\n".join(shown))
         kind = FineTuningJobCancelled if cancelled else FineTuningJobFailed
-        return kind(self._worker_hook().masked("".join(parts)), job_id=self.job_id, conn_id=self.conn_id)
+        return kind(self._worker_hook().redact.text("".join(parts)), job_id=self.job_id, conn_id=self.conn_id)
 
     def on_kill(self) -> None:
         """Cancel the job, if that was asked for: the task was killed while it ran on a worker."""

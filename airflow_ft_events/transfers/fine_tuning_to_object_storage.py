@@ -10,7 +10,6 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_ft_events.api.errors import FineTuningInputError
 from airflow_ft_events.archive.layout import INFER, check_path, layout_of
-from airflow_ft_events.events import json_safe
 from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_job_id, is_template
 from airflow_ft_events.operators.settled import SettledLogOperator
 
@@ -174,7 +173,7 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
             manifest.path,
             "the log is complete" if facts.complete else "the log is not complete yet",
         )
-        found: dict[str, Any] = json_safe(manifest.as_dict(), mask=hook.without_keys)
+        found: dict[str, Any] = hook.redact.json(manifest.as_dict())
         return found
 
     def _facts(

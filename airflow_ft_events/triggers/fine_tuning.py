@@ -15,7 +15,7 @@ from airflow_ft_events.api.calls import ReadAgain, aconverse
 from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
 from airflow_ft_events.api.feed import Mark
 from airflow_ft_events.clock import clock
-from airflow_ft_events.events import Order, json_safe, one_line, short_utc
+from airflow_ft_events.events import Order, one_line, short_utc
 from airflow_ft_events.hooks.client import import_off_loop, not_read_again
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.inputs import DEFERRAL_KEY, check_job_id
@@ -195,7 +195,7 @@ class FineTuningEventsTrigger(BaseTrigger):
             count_poll(look, client)
             self._log_look(look, wait_log, client.settings)
             if look.outcome is not None:
-                told = json_safe(look.outcome.as_dict(), mask=client.settings.without_keys)
+                told = client.settings.redact.json(look.outcome.as_dict())
                 return {"kind": "outcome", "outcome": told}
             if look.error is not None:
                 if not self.silent_fail:
@@ -241,10 +241,9 @@ class FineTuningEventsTrigger(BaseTrigger):
 
     async def _read_again(self, client: SharedClient, step: ReadAgain) -> Settings | FineTuningError:
         try:
-            await client.renew(refused_key=step.refused.key, read_connection=self._read_connection)
+            return await client.read_again(step, self._read_connection)
         except Exception as error:  # noqa: BLE001 - whatever a secrets backend raises, it is no answer
             return not_read_again(self.conn_id, error)
-        return client.settings
 
     async def _read_connection(self) -> tuple[Settings, Network]:
         hook = FineTuningHook(self.conn_id)
@@ -289,7 +288,7 @@ class FineTuningEventsTrigger(BaseTrigger):
 
     def _log_look(self, look: Look, wait_log: WaitLog, settings: Settings) -> None:
         for level, text in (*wait_log.lines(look.events, more_before=look.more_before), *look.notes):
-            getattr(self.log, level)("%s", settings.masked(text))
+            getattr(self.log, level)("%s", settings.redact.text(text))
 
 
 def _is_deferred(task: Any) -> bool:

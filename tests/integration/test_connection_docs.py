@@ -82,8 +82,7 @@ def test_json_uri_and_form_lead_to_the_server_that_the_section_is_about(
         assert settings.vendor.name == vendor.partition("-")[0]
         assert settings.unknown == ()
         assert settings.params == found[0].params
-        assert settings.token_scope == found[0].token_scope
-        assert settings.key == ("" if settings.token_scope else KEY)
+        assert settings.credential == found[0].credential
 
 
 @sections

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -70,9 +69,10 @@ def connection(host: str = "https://acme.openai.azure.com", **extra: Any) -> Set
 
 
 def test_a_connection_with_entra_needs_no_key_and_sends_a_bearer_token(credential: FakeCredential) -> None:
-    settings = entra.with_token(connection())
-    assert settings.all_headers["Authorization"] == "Bearer token-1"
-    assert "api-key" not in settings.all_headers
+    settings = connection()
+    headers = settings.headers_with(settings.credential.current())
+    assert headers["Authorization"] == "Bearer token-1"
+    assert "api-key" not in headers
     assert credential.scopes == [SCOPE]
 
 
@@ -83,7 +83,7 @@ def test_a_key_in_the_password_is_not_sent_beside_a_token(credential: FakeCreden
         password="a-key-of-old",
         extra={"auth": "entra"},
     )
-    assert "a-key-of-old" not in str(entra.with_token(settings).all_headers)
+    assert "a-key-of-old" not in str(settings.headers_with(settings.credential.current()))
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,13 @@ def test_a_key_in_the_password_is_not_sent_beside_a_token(credential: FakeCreden
     ],
 )
 def test_the_scope_is_that_of_the_cloud(credential: FakeCredential, host: str, scope: str) -> None:
-    entra.with_token(connection(host))
+    connection(host).credential.current()
     assert credential.scopes == [scope]
 
 
 def test_a_connection_with_a_key_asks_for_no_token(credential: FakeCredential) -> None:
     settings = settings_of(conn_id="tuning", host="https://acme.openai.azure.com", password="some-key")
-    assert entra.with_token(settings) is settings
-    assert asyncio.run(entra.awith_token(settings)) is settings
+    assert settings.credential.current() == settings.credential.renewed() == "some-key"
     assert credential.scopes == []
 
 
@@ -115,51 +114,45 @@ def test_entra_is_refused_for_a_vendor_that_has_no_such_thing(vendor: str) -> No
 def test_a_token_is_kept_until_five_minutes_before_its_end(
     credential: FakeCredential, clock: StandingClock
 ) -> None:
-    settings = entra.with_token(connection())
+    token = connection().credential
+    assert token.current() == "token-1"
     clock.moment += HOUR - entra.REFRESH_BEFORE - 1
-    assert entra.with_token(settings) is settings
+    assert token.current() == "token-1"
     clock.moment += 2
-    assert entra.with_token(settings).key == "token-2"
+    assert token.at_hand() is None
+    assert token.current() == "token-2"
     assert len(credential.scopes) == 2
 
 
 def test_connections_of_one_process_share_a_token(credential: FakeCredential) -> None:
-    first = entra.with_token(connection())
-    second = entra.with_token(connection("https://other.openai.azure.com"))
-    assert first.key == second.key == "token-1"
+    first = connection().credential
+    second = connection("https://other.openai.azure.com").credential
+    assert first.current() == second.current() == "token-1"
     assert len(credential.scopes) == 1
-
-
-def test_a_token_is_got_off_the_event_loop(credential: FakeCredential) -> None:
-    settings = asyncio.run(entra.awith_token(connection()))
-    assert settings.key == "token-1"
-    assert credential.threads != [threading.main_thread().name]
-    assert asyncio.run(entra.awith_token(settings)) is settings
-    assert len(credential.threads) == 1
 
 
 def test_a_token_that_cannot_be_replaced_is_used_to_its_end_and_asked_for_every_half_minute(
     credential: FakeCredential, clock: StandingClock
 ) -> None:
-    settings = entra.with_token(connection())
+    token = connection().credential
+    assert token.current() == "token-1"
     credential.broken = OSError("no way to the identity service")
     clock.moment += HOUR - entra.REFRESH_BEFORE + 1
     for _ in range(60):
-        settings = entra.with_token(settings)
+        assert token.current() == "token-1"
         clock.moment += 1
-    assert settings.key == "token-1"
     assert len(credential.threads) == 1 + 2
     clock.moment += entra.REFRESH_BEFORE
     with pytest.raises(FineTuningAuthError, match="no way to the identity service"):
-        entra.with_token(settings)
+        token.current()
     credential.broken = None
-    assert entra.with_token(settings).key == "token-2"
+    assert token.current() == "token-2"
 
 
 def test_a_credential_that_fails_names_the_connection_and_what_to_do(credential: FakeCredential) -> None:
     credential.broken = ValueError("Nothing is configured.\nTo mitigate this issue, see a page")
     with pytest.raises(FineTuningAuthError) as refused:
-        entra.with_token(connection())
+        connection().credential.current()
     text = str(refused.value)
     for part in ("'tuning'", "Nothing is configured.", "managed identity", "AZURE_CLIENT_ID", "role"):
         assert part in text
@@ -171,27 +164,51 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entra, "TOKENS", entra.EntraTokens())
     monkeypatch.setitem(sys.modules, "azure.identity", None)
     with pytest.raises(FineTuningInputError, match=r"'tuning'.*azure-identity.*airflow-ft-events\[azure\]"):
-        entra.with_token(connection())
+        connection().credential.current()
 
 
 def test_a_refused_token_is_replaced_if_it_was_not_new(
     credential: FakeCredential, clock: StandingClock
 ) -> None:
-    settings = entra.with_token(connection())
-    assert not entra.forget_refused(settings, settings.key)
-    assert entra.with_token(settings) is settings
+    token = connection().credential
+    assert token.current() == "token-1"
+    token.refused("token-1")
+    assert token.at_hand() == "token-1"
     clock.moment += entra.REFUSED_AFTER + 1
-    assert entra.forget_refused(settings, settings.key)
-    assert entra.with_token(settings).key == "token-2"
+    token.refused("token-1")
+    assert token.at_hand() is None
+    assert token.current() == "token-2"
     # another wait that met the same refusal finds the new one
-    assert entra.forget_refused(settings, "token-1")
-    assert entra.with_token(settings).key == "token-2"
+    clock.moment += entra.REFUSED_AFTER + 1
+    token.refused("token-1")
+    assert token.at_hand() == "token-2"
 
 
 def test_settings_show_no_token(credential: FakeCredential) -> None:
-    settings = entra.with_token(connection())
-    assert "token-1" not in repr(settings)
-    assert "token-1" in settings.secrets
+    settings = connection()
+    settings.credential.current()
+    assert "token-1" not in repr(settings) + repr(settings.credential) + repr(settings.redact)
+    assert "token-1" in settings.redact.secrets
+
+
+def test_settings_are_the_same_whatever_token_is_in_use(
+    credential: FakeCredential, clock: StandingClock
+) -> None:
+    first = connection()
+    first.credential.current()
+    clock.moment += HOUR
+    first.credential.current()
+    assert first == connection()
+    with pytest.raises(TypeError):
+        first.headers["Authorization"] = "another"  # type: ignore[index]
+
+
+def test_a_token_that_was_replaced_is_still_masked(credential: FakeCredential, clock: StandingClock) -> None:
+    settings = connection()
+    settings.credential.current()
+    clock.moment += HOUR
+    settings.credential.current()
+    assert settings.redact.text("token-1 and token-2") == "*** and ***"
 
 
 def test_azure_identity_is_not_imported_by_a_connection_with_a_key(project: Path) -> None:
@@ -200,7 +217,7 @@ def test_azure_identity_is_not_imported_by_a_connection_with_a_key(project: Path
         "from airflow_ft_events.api import aio, entra, shared_client, sync\n"
         "from airflow_ft_events.api.settings import settings_of\n"
         "made = settings_of(conn_id='a', host='https://a.openai.azure.com', password='some-key')\n"
-        "assert entra.with_token(made) is made\n"
+        "assert made.credential.current() == 'some-key'\n"
         "print(sorted(name for name in sys.modules if name.split('.')[0] in ('azure', 'msal')))\n"
     )
     done = subprocess.run(

@@ -27,7 +27,6 @@ from airflow_ft_events.api.exchange import (
     next_try,
     read_object,
     retry_after,
-    scrub,
     unreadable,
 )
 
@@ -419,7 +418,7 @@ def test_no_secret_and_no_part_of_one_gets_into_an_error(kit: Any, key: str, ech
     ],
 )
 def test_words_that_hold_no_secret_stay_as_they_are(kit: Any, said: str) -> None:
-    assert scrub(said, kit.settings()) == said
+    assert kit.settings().redact.line(said) == said
 
 
 @pytest.mark.parametrize(
@@ -428,7 +427,7 @@ def test_words_that_hold_no_secret_stay_as_they_are(kit: Any, said: str) -> None
 def test_the_longest_words_are_scrubbed_as_easily_as_short_ones(kit: Any, word: str) -> None:
     # a pattern that looks back over the whole text at each character takes seconds for each of these, and
     # a hundred of them then run into the suite's limit
-    assert {len(scrub(word, kit.settings())) <= 500 for _ in range(100)} == {True}
+    assert {len(kit.settings().redact.line(word)) <= 500 for _ in range(100)} == {True}
 
 
 @pytest.mark.parametrize("request_id", ["req-1\nforged line", "\x1b[31mreq-1", "r" * 500])

@@ -152,7 +152,7 @@ GOOD: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize(("fields", "root", "vendor"), GOOD.values(), ids=GOOD.keys())
 def test_a_good_connection_leads_to_its_servers_root(fields: dict[str, Any], root: str, vendor: str) -> None:
     settings = connection(**fields)
-    assert (settings.root, settings.vendor.name, settings.key) == (root, vendor, KEY)
+    assert (settings.root, settings.vendor.name, settings.credential.current()) == (root, vendor, KEY)
 
 
 def test_what_is_not_given_has_a_sensible_value() -> None:
@@ -165,13 +165,13 @@ def test_what_is_not_given_has_a_sensible_value() -> None:
     )
     assert settings.verify is True
     assert settings.params == {}
-    assert settings.all_headers == {"Accept": "application/json", "Authorization": f"Bearer {KEY}"}
+    assert settings.headers_with(KEY) == {"Accept": "application/json", "Authorization": f"Bearer {KEY}"}
 
 
 def test_azure_takes_the_key_in_a_header_of_its_own_and_the_version_as_a_parameter() -> None:
     settings = connection(host="https://acme.openai.azure.com", **extra(api_version="2024-10-21"))
-    assert settings.all_headers["api-key"] == KEY
-    assert "Authorization" not in settings.all_headers
+    assert settings.headers_with(KEY)["api-key"] == KEY
+    assert "Authorization" not in settings.headers_with(KEY)
     assert settings.params == {"api-version": "2024-10-21"}
 
 
@@ -198,7 +198,7 @@ def test_verify_is_a_flag_or_a_bundle(given: Any, verify: bool | str) -> None:
 
 
 def test_a_key_with_white_space_around_it_is_stripped() -> None:
-    assert connection(password=f" {KEY}\n").key == KEY
+    assert connection(password=f" {KEY}\n").credential.current() == KEY
 
 
 def test_an_openai_connection_lends_all_that_can_be_honoured() -> None:
@@ -213,7 +213,7 @@ def test_an_openai_connection_lends_all_that_can_be_honoured() -> None:
             max_retries=2,
         ),
     )
-    assert settings.key == KEY
+    assert settings.credential.current() == KEY
     assert settings.headers == {
         "X-Team": "tuning",
         "OpenAI-Organization": "org-1",
@@ -378,7 +378,7 @@ def test_the_repr_of_settings_shows_no_secret() -> None:
 
 def test_the_secrets_are_the_key_and_the_values_of_the_headers() -> None:
     settings = connection(**extra(headers={"X-Gateway": "gateway-secret", "X-Flag": "1"}))
-    assert set(settings.secrets) == {KEY, "gateway-secret"}
+    assert set(settings.redact.secrets) == {KEY, "gateway-secret"}
 
 
 # job ids and other input

@@ -953,7 +953,7 @@ def test_a_status_with_control_characters_cannot_forge_a_log_line(kit: Any) -> N
 def test_a_connection_that_was_read_again_is_used_for_the_next_poll(kit: Any) -> None:
     watch = JobWatch(settings=kit.settings(), job_id=JOB)
     watch.use(kit.settings(password="sk-other-key-123456"))
-    assert watch.settings.key == "sk-other-key-123456"
+    assert watch.settings.credential.current() == "sk-other-key-123456"
 
 
 def test_an_answer_about_another_job_is_not_taken_for_this_one(kit: Any) -> None:
@@ -988,9 +988,10 @@ def looked(watch: JobWatch, world: World, kit: Any, read_again: Any) -> Look:
         step = next(polling)
         while True:
             if isinstance(step, ReadAgain):
-                assert step.refused is watch.settings
+                assert (step.refused, step.secret) == (watch.settings, kit.key)
+                assert kit.key not in repr(step)
                 step = polling.send(read_again)
-            elif step.path.endswith("/events") or watch.settings.key == NEW_KEY:
+            elif step.path.endswith("/events") or watch.settings.credential.current() == NEW_KEY:
                 step = polling.send(world.reply(kit, step, 0.0))
             else:
                 step = polling.send(refused(401, "invalid_api_key"))
