@@ -226,10 +226,16 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(params=list(DIALECTS))
-def vendor(request: pytest.FixtureRequest) -> str:
-    """Each server family; a test of what only some can do names them with ``parametrize("vendor", …)``."""
-    return str(request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked ``every_family`` runs once for each."""
+    if metafunc.definition.get_closest_marker("every_family"):
+        metafunc.parametrize("vendor", list(DIALECTS))
+
+
+@pytest.fixture
+def vendor() -> str:
+    """The server family: OpenAI, unless a test is marked ``every_family`` or names some itself."""
+    return "openai"
 
 
 @pytest.fixture

@@ -93,6 +93,7 @@ def test_a_misspelt_name_in_the_extra_is_warned_about(simulated: Any, connect: A
     assert "time_out" in logs.text
 
 
+@pytest.mark.every_family
 def test_a_key_that_changes_at_every_reading_and_is_always_refused_ends_the_wait(
     odd_server: Any, answer_bytes: Any, connect: Any, payload_of: Any, clock: Any
 ) -> None:

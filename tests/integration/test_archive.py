@@ -98,6 +98,7 @@ def check(place: Place, name: str, manifest: dict[str, Any], events: list[Any]) 
 # what goes in comes out
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("place", ["folder"], indirect=True)
 def test_a_log_reads_back_oldest_first_each_event_once_whatever_the_vendor(
     form: Any, place: Place, simulated: Any, connect: Any
@@ -190,6 +191,7 @@ def grow(sim: Any, count: int) -> list[Any]:
     return events
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("place", ["folder"], indirect=True)
 def test_a_longer_log_takes_the_place_of_a_shorter_one(
     form: Any, place: Place, simulated: Any, connect: Any, clock: Any
@@ -205,6 +207,7 @@ def test_a_longer_log_takes_the_place_of_a_shorter_one(
     assert len(manifest["parts"]) == (4 if options.get("incremental") else 1)
 
 
+@pytest.mark.every_family
 def test_an_incremental_run_reads_and_writes_only_what_is_new(
     family: Family, place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -247,6 +250,7 @@ def test_an_archive_may_go_from_whole_to_incremental_and_back(
     assert counts == [[14], [14, 4], [14, 4, 4], [26], [30], [30, 4]]
 
 
+@pytest.mark.every_family
 @LOCAL
 @ADDS
 def test_what_the_server_has_forgotten_stays_in_the_archive(

@@ -73,6 +73,7 @@ def test_a_wait_for_the_last_events_beyond_ten_seconds_defers_and_then_archives(
     assert (manifest["complete"], manifest["count"]) == (True, 1)
 
 
+@pytest.mark.every_family
 def test_where_the_server_shows_no_job_its_events_decide_whether_the_log_is_complete(
     tmp_path: Path, simulated: Any, connect: Any, clock: Any
 ) -> None:
@@ -270,6 +271,7 @@ def test_no_secret_is_in_the_manifest_the_return_value_the_logs_or_an_error(
         assert key not in text
 
 
+@pytest.mark.every_family
 def test_a_server_that_fails_half_way_leaves_the_archive_as_it_was(
     family: Family, tmp_path: Path, simulated: Any, connect: Any
 ) -> None:

@@ -276,6 +276,7 @@ def test_events_whose_ids_are_null_are_all_listed(
     assert call(FineTuningHook(), "list_events", "ftjob-1") == log[::-1]
 
 
+@pytest.mark.every_family
 def test_events_whose_ids_are_null_can_decide(
     family: Any, odd_server: Any, answer_bytes: Any, connect: Any, follow: Any, mode: str
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_nan_that_came_through_xcom_as_null_closes_the_gate(server: Simulator,
 # the outcome
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize(("status", "said"), [("failed", "the job failed"), ("cancelled", "was cancelled")])
 def test_a_job_that_did_not_succeed_closes_the_gate_whatever_its_metrics(
     status: str, said: str, server: Simulator, gate: Any, task: Any
@@ -166,6 +167,7 @@ def test_a_job_that_did_not_succeed_closes_the_gate_whatever_its_metrics(
     }
 
 
+@pytest.mark.every_family
 def test_the_reason_of_a_failed_job_is_told(simulated: Any, connect: Any, gate: Any) -> None:
     sim = simulated(outcome="failed", ended=True)
     connect(sim)
@@ -188,6 +190,7 @@ def test_a_job_that_has_not_ended_is_an_error_that_names_the_sensor(
     assert task.pushed == {}
 
 
+@pytest.mark.every_family
 def test_without_a_job_route_the_events_decide(
     family: Any, simulated: Any, connect: Any, gate: Any, clock: Any, task: Any
 ) -> None:

@@ -61,6 +61,7 @@ def told(found: Any) -> Any:
     return found
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 @pytest.mark.parametrize(
     ("method", "options"),
@@ -89,6 +90,7 @@ def test_both_faces_give_the_same(
     assert one == other
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 def test_list_events_gives_what_is_newer_than_an_event_oldest_first(
     order: str, logged: Any, call: Any
@@ -105,6 +107,7 @@ def test_list_events_gives_what_is_newer_than_an_event_oldest_first(
     assert call(hook, "list_events", sim.job_id, newer_than=ids[-4], max_events=2) == events[-2:]
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("limit", [None, 1, 2, 3, 50])
 def test_list_jobs_gives_the_newest_so_many(
     limit: int | None, simulated: Any, connect: Any, both: Any
@@ -116,6 +119,7 @@ def test_list_jobs_gives_the_newest_so_many(
     assert one == other
 
 
+@pytest.mark.every_family
 def test_cancel_job_cancels(family: Any, simulated: Any, connect: Any, call: Any, clock: Any) -> None:
     sim = simulated()
     connect(sim)
@@ -127,6 +131,7 @@ def test_cancel_job_cancels(family: Any, simulated: Any, connect: Any, call: Any
     assert refused.value.status == 400
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -339,6 +344,7 @@ class TestTheWire:
         assert len(server.requests) == 2
         assert not any("cookie" in asked.headers for asked in server.requests)
 
+    @pytest.mark.every_family
     def test_both_clients_send_the_same(
         self, family: Any, odd_server: Any, answer_bytes: Any, connect: Any, both: Any
     ) -> None:
@@ -556,6 +562,7 @@ class TestTheButton:
         assert works
         assert "no jobs yet" in said
 
+    @pytest.mark.every_family
     def test_with_a_wrong_key(self, simulated: Any, connect: Any) -> None:
         connect(simulated(), key="sk-wrong-key-0123456789")
         works, said = FineTuningHook().test_connection()
@@ -592,6 +599,7 @@ class TestTheButton:
         assert hook.test_connection()[0]
 
 
+@pytest.mark.every_family
 def test_get_conn_is_ready_to_use_and_shows_nothing(family: Any, simulated: Any, connect: Any) -> None:
     sim = simulated(api_key="sk-very-secret-123")
     connect(sim)

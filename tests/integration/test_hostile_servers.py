@@ -113,6 +113,7 @@ LYING_PAGES: dict[str, Any] = {
 }
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("pages", LYING_PAGES.values(), ids=LYING_PAGES.keys())
 def test_pages_that_lie_end_a_reading_and_hide_no_success(
     pages: Any, family: Any, hostile: Any, both: Any, follow: Any, mode: str

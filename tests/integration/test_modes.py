@@ -45,6 +45,7 @@ def test_a_job_that_has_ended_needs_no_trigger(simulated: Any, connect: Any, fol
     assert follow.triggers == []
 
 
+@pytest.mark.every_family
 def test_the_worker_tells_the_trigger_what_it_saw(simulated: Any, connect: Any, follow: Any) -> None:
     sim = simulated()
     connect(sim)
@@ -63,6 +64,7 @@ def test_a_trigger_carries_no_key(simulated: Any, connect: Any, follow: Any) -> 
     assert "secret" not in stored
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("job_route", [True, False], ids=["job route", "events only"])
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 @pytest.mark.parametrize("outcome", ["succeeded", "failed", "cancelled"])
@@ -103,6 +105,7 @@ def test_a_trigger_that_is_restarted_in_the_middle_ends_the_same(
     assert payload["outcome"]["decided_by"] == ("status" if job_route else "event")
 
 
+@pytest.mark.every_family
 def test_a_restart_long_after_the_end_still_finds_it(
     family: Any, simulated: Any, connect: Any, clock: Any, reloaded: Any, payload_of: Any
 ) -> None:
@@ -316,6 +319,7 @@ def test_a_trigger_that_is_cancelled_closes_its_session(
     assert [session.closed for session in closed_sessions] == [True]
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
 def test_a_message_is_logged_once_by_a_wait_that_remembers(
     mode: str, simulated: Any, connect: Any, follow: Any, logs: Any
@@ -365,6 +369,7 @@ class TestOutage:
         assert second.at - first.at >= 1800
 
 
+@pytest.mark.every_family
 def test_a_failed_job_says_why_in_every_mode(simulated: Any, connect: Any, follow: Any, mode: str) -> None:
     sim = simulated(outcome="failed")
     connect(sim)

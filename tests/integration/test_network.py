@@ -232,6 +232,7 @@ class TestPrivateCa:
             call(FineTuningHook(), "get_job", "ftjob-1")
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("where", ["home", "NETRC"])
 def test_a_netrc_entry_never_replaces_the_key(
     family: Any,

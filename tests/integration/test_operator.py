@@ -65,6 +65,7 @@ def collect(task: Any, clock: Any) -> Any:
     return run
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 def test_the_events_come_verbatim_oldest_first_and_once(
     order: str, family: Any, trained: Any, collect: Any, task: Any
@@ -182,6 +183,7 @@ class TestSettling:
         collect(sim.job_id)
         assert clock.naps == []
 
+    @pytest.mark.every_family
     def test_a_job_with_the_vendors_last_message_is_not_waited_for(
         self, simulated: Any, connect: Any, collect: Any, clock: Any
     ) -> None:
@@ -193,6 +195,7 @@ class TestSettling:
         assert collect(sim.job_id) == whole
         assert clock.naps == []
 
+    @pytest.mark.every_family
     def test_a_job_that_has_just_ended_without_it_is_waited_for(
         self, family: Any, simulated: Any, connect: Any, collect: Any, clock: Any
     ) -> None:
@@ -208,6 +211,7 @@ class TestSettling:
         assert found == sim.list_events(job_id)
         assert found[-1]["message"] == family.success["message"]
 
+    @pytest.mark.every_family
     @pytest.mark.parametrize("ago", [0, 5, 60, 119, 120, 500])
     def test_it_waits_for_the_rest_of_settle_by_the_servers_clock(
         self, ago: int, family: Any, simulated: Any, connect: Any, collect: Any, clock: Any

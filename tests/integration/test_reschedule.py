@@ -29,6 +29,7 @@ def test_a_job_unknown_at_the_first_poke_ends_the_wait_at_once(
     assert clock.passed == 0
 
 
+@pytest.mark.every_family
 def test_later_pokes_log_what_is_new_and_not_the_whole_page_again(
     simulated: Any, connect: Any, follow: Any, mocker: Any
 ) -> None:

@@ -117,6 +117,7 @@ def test_waits_by_the_thousand_that_a_fresh_triggerer_takes_over_never_ask_in_a_
     assert max(each_second.values()) <= 2 * average
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize(("events_flow", "most"), [(True, 1.2), (False, 2.0)], ids=["events flow", "silence"])
 def test_a_poll_of_a_log_of_ten_thousand_events_takes_one_or_two_requests(
     family: Family, events_flow: bool, most: float, connect: Any, time: DrivenTime, mocker: Any

@@ -114,6 +114,7 @@ def test_a_wait_shows_no_key_in_its_end_its_logs_or_its_trigger(
         assert_clean(repr(trigger.serialize()) + repr(trigger) + repr(vars(trigger)))
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_triggers_event_holds_no_key(fault: str, secret_sim: Any, payload_of: Any, logs: Any) -> None:
     secret_sim.fault = FAULTS[fault]
@@ -251,6 +252,7 @@ def test_a_proxy_that_refuses_its_password_shows_neither_it_nor_the_key(
     assert proxy.requests
 
 
+@pytest.mark.every_family
 def test_nothing_that_holds_the_key_shows_it_in_its_repr(secret_sim: Any) -> None:
     hook = FineTuningHook()
     session = hook.get_conn()

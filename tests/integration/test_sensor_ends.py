@@ -109,6 +109,7 @@ def test_reschedule_ends_alike_but_for_a_fault_which_only_the_timeout_ends(
     assert end_of(follow, "reschedule", job_id, timeout=7200, poke_interval=600) == end
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("outcome", ["failed", "cancelled"])
 def test_raise_on_failure_false_returns_the_outcome_instead(
     outcome: str, simulated: Any, connect: Any, follow: Any, mode: str
@@ -144,6 +145,7 @@ def test_a_silent_wait_goes_on_once_the_connection_has_the_new_key(
     assert follow(mode, sim.job_id, silent_fail=True, timeout=86_400)["outcome"] == "succeeded"
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("rotations", [1, 5])
 def test_a_wait_goes_on_when_its_key_is_rotated(
     rotations: int, simulated: Any, connect: Any, follow: Any, clock: Any, mode: str
@@ -161,6 +163,7 @@ def test_a_wait_goes_on_when_its_key_is_rotated(
     assert follow(mode, sim.job_id)["outcome"] == "succeeded"
 
 
+@pytest.mark.every_family
 def test_the_same_key_after_a_401_ends_the_wait_at_once(
     simulated: Any, connect: Any, follow: Any, clock: Any, mode: str
 ) -> None:

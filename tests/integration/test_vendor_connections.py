@@ -38,6 +38,7 @@ def reads(sim: Any, both: Any) -> Any:
     return check
 
 
+@pytest.mark.every_family
 def test_the_simulator_tells_a_connection_as_json_that_works(
     sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,6 +46,7 @@ def test_the_simulator_tells_a_connection_as_json_that_works(
     reads()
 
 
+@pytest.mark.every_family
 def test_the_simulator_tells_a_connection_as_uri_that_works(
     sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,6 +54,7 @@ def test_the_simulator_tells_a_connection_as_uri_that_works(
     reads()
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("style", ["json", "uri"])
 def test_a_connection_of_type_openai_reads_each_vendor(
     style: str, sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
@@ -65,6 +68,7 @@ def test_a_connection_of_type_openai_reads_each_vendor(
     reads()
 
 
+@pytest.mark.every_family
 def test_a_connection_of_type_openai_may_keep_all_in_its_client_arguments(
     sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +78,7 @@ def test_a_connection_of_type_openai_may_keep_all_in_its_client_arguments(
     reads()
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("style", ["json", "uri"])
 def test_a_connection_of_type_http_reads_each_vendor(
     style: str, sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
@@ -90,6 +95,7 @@ def test_a_connection_of_type_http_reads_each_vendor(
     reads()
 
 
+@pytest.mark.every_family
 def test_azures_endpoint_is_found_in_whichever_form_the_connection_holds_it(
     sim: Any, reads: Any, connect: Any
 ) -> None:
@@ -132,6 +138,7 @@ def test_a_connection_in_a_secrets_backend_reads_its_vendor(
     assert sim.count(route="list") == 1
 
 
+@pytest.mark.every_family
 def test_a_uri_and_json_of_one_connection_say_the_same(sim: Any) -> None:
     told = json.loads(sim.connection_json())
     parsed = Connection(uri=sim.connection_uri)

@@ -98,6 +98,7 @@ SCENARIOS = {
     "events after success": Scenario(events_after_success, "succeeded", 960),
 }
 scenarios = pytest.mark.parametrize("name", SCENARIOS)
+pytestmark = pytest.mark.every_family
 
 
 @pytest.fixture

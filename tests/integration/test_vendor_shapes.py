@@ -26,6 +26,7 @@ def serve(simulated: Any, connect: Any) -> Any:
     return start
 
 
+@pytest.mark.every_family
 def test_the_operator_returns_the_verbatim_log_and_a_summary_of_one_shape(serve: Any, task: Any) -> None:
     sim = serve()
     job_id = sim.add_job(ended=True)
@@ -40,6 +41,7 @@ def test_the_operator_returns_the_verbatim_log_and_a_summary_of_one_shape(serve:
         assert summary[place]["created_at"].endswith("+00:00")
 
 
+@pytest.mark.every_family
 def test_a_second_reading_brings_exactly_what_is_new_since_the_first(
     serve: Any, task: Any, clock: Any
 ) -> None:
@@ -112,6 +114,7 @@ def test_a_restart_brings_a_together_job_back(
     assert clock.passed >= 2000
 
 
+@pytest.mark.every_family
 def test_a_status_that_nobody_knows_is_waited_through(
     serve: Any, follow: Any, mode: str, clock: Any, logs: Any
 ) -> None:
@@ -123,6 +126,7 @@ def test_a_status_that_nobody_knows_is_waited_through(
     assert "reticulating" in logs.text
 
 
+@pytest.mark.every_family
 def test_a_wrong_key_reads_alike_from_each_vendor(serve: Any, both: Any, connect: Any) -> None:
     sim = serve()
     connect(sim, key="sk-wrong-0123456789abcdefghij")
@@ -135,6 +139,7 @@ def test_a_wrong_key_reads_alike_from_each_vendor(serve: Any, both: Any, connect
         assert "{" not in str(error)
 
 
+@pytest.mark.every_family
 def test_an_unknown_job_reads_alike_from_each_vendor(serve: Any, both: Any) -> None:
     serve()
     for error in both(FineTuningHook(), "get_job", "job-none"):
@@ -144,6 +149,7 @@ def test_an_unknown_job_reads_alike_from_each_vendor(serve: Any, both: Any) -> N
         assert "{" not in str(error)
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("status", [400, 429, 500, 503])
 def test_a_refusal_names_its_request_wherever_the_vendor_keeps_the_id(
     status: int, serve: Any, both: Any, clock: Any
@@ -158,6 +164,7 @@ def test_a_refusal_names_its_request_wherever_the_vendor_keeps_the_id(
         assert error.request_id in str(error)
 
 
+@pytest.mark.every_family
 def test_cancelling_through_the_hook_ends_the_wait(serve: Any, follow: Any, mode: str, clock: Any) -> None:
     sim = serve()
     job_id = sim.add_job(duration=9000)
