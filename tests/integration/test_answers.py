@@ -75,14 +75,12 @@ def test_numbers_that_are_none_become_null_at_any_depth() -> None:
     assert json_safe(given) == {"a": None, "b": [1.5, None, {"c": None}], "d": "NaN", "e": 7}
 
 
-def test_a_session_knows_the_root_and_never_waits_for_ever(
-    family: Any, simulated: Any, connect: Any, mocker: Any
-) -> None:
+def test_a_session_knows_the_root_and_never_waits_for_ever(simulated: Any, connect: Any, mocker: Any) -> None:
     sim = simulated()
     connect(sim, timeout=7)
     session = FineTuningHook().get_conn()
     send = mocker.spy(session, "send")
-    assert session.get(f"{family.jobs_path}/{sim.job_id}").json()["id"] == sim.job_id
+    assert session.get(f"/fine_tuning/jobs/{sim.job_id}").json()["id"] == sim.job_id
     assert send.call_args.kwargs["timeout"] == (10, 7)
 
 

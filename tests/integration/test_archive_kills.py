@@ -16,10 +16,15 @@ import pytest
 
 from airflow_ft_events.api.errors import FineTuningArchiveError
 from airflow_ft_events.archive import read_archive
-from airflow_ft_events.simulator import DIALECTS, Answer
-from tests.integration.archive_places import Place, archived, aws_connection, events_of, s3_server
+from tests.integration.archive_places import (
+    PLACES,
+    Place,
+    archived,
+    aws_connection,
+    events_of,
+    s3_server,
+)
 from tests.integration.archive_runs import Runs, task_runs
-from tests.integration.conftest import Family
 
 EVENTS, KILLS = 50_000, 10
 WHOLE: dict[str, Any] = {}
@@ -37,15 +42,7 @@ def runs() -> Iterator[Runs]:
         yield running
 
 
-WHERE = pytest.mark.parametrize(
-    ("place", "vendor"),
-    # in S3 the servers that differ most: of the storage they know nothing, and it takes minutes
-    [*(("folder", vendor) for vendor in DIALECTS), ("s3", "openai"), ("s3", "together")],
-    indirect=["place"],
-)
-
-
-@pytest.fixture
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("AIRFLOW_CONN_ARCHIVE_STORE", aws_connection(s3))
     (tmp_path / "place").mkdir()
@@ -69,7 +66,6 @@ def check(place: Place, name: str, events: list[Any]) -> None:
     assert files == {}
 
 
-@WHERE
 @pytest.mark.parametrize(
     ("before", "killed"),
     [
@@ -113,9 +109,8 @@ def test_a_task_killed_at_any_storage_operation_is_made_good_by_the_next_run(
     raise AssertionError("the task has no end")
 
 
-@WHERE
 def test_a_task_killed_at_ten_drawn_moments_leaves_an_archive_that_the_next_run_makes_exact(
-    family: Family, place: Place, runs: Runs, simulated: Any, connect: Any, clock: Any
+    place: Place, runs: Runs, simulated: Any, connect: Any, clock: Any
 ) -> None:
     seed = int(os.environ.get("ARCHIVE_KILL_SEED") or random.SystemRandom().randrange(10**6))
     print(f"ARCHIVE_KILL_SEED={seed}")
@@ -132,19 +127,16 @@ def test_a_task_killed_at_ten_drawn_moments_leaves_an_archive_that_the_next_run_
         sim.reset_requests()
         # in turn while it reads, and while it writes or soon after
         while_reading = kill % 2 == 0
-        pages = each // 100 if family.pages else 1
+        pages = each // 100
         pause = 0.0 if while_reading else rng.random() * 0.3
-        if while_reading and family.pages:
+        if while_reading:
             pages = rng.randint(1, pages - 10)
-        elif while_reading:
-            sim.fault = lambda asked: Answer(stall=2) if asked.route == "events" else None
         runs.start(sim.job_id, place.path("log.jsonl"), **ADDING)
         while sim.count(route="events") < pages and runs.goes_on():
             pass
         time.sleep(pause)
         runs.kill()
         killed += runs.end() == -9
-        sim.clear_faults()
         runs.start(sim.job_id, place.path("log.jsonl"), **ADDING)
         assert runs.end() == 0
         check(place, "log.jsonl", visible)

@@ -42,8 +42,6 @@ def gate(job_id: str, task: Any, condition: str, **options: Any) -> Any:
     return operator.execute({"ti": task, "task": operator})
 
 
-# the simulated jobs of the others report no metrics
-@pytest.mark.parametrize("vendor", ["openai", "azure", "azure-v1"])
 @pytest.mark.parametrize(("name", "options"), FORMS)
 def test_the_gate_judges_by_an_archive_and_reads_no_event_from_the_server(
     name: str, options: Any, simulated: Any, connect: Any, task: Any, tmp_path: Path

@@ -95,14 +95,14 @@ OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
 @pytest.fixture
-def jobs(vendor: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     """Jobs that end when they are asked for the third time, however fast this machine is."""
     running = {
         "events": [{"message": "Fine-tuning job started", "offset": 0}],
         "status_timeline": [(0, "running")],
     }
     looks: Counter[str] = Counter()
-    with Simulator([running] * len(OUTCOMES), vendor=vendor) as sim:
+    with Simulator([running] * len(OUTCOMES)) as sim:
         ends = dict(zip(sim.job_ids, OUTCOMES, strict=True))
 
         def end_at_the_third_look(request: ReceivedRequest) -> None:

@@ -66,9 +66,9 @@ def hostile(odd_server: Any, answer_bytes: Any, connect: Any) -> Any:
 
 @odd_values
 def test_odd_values_in_every_field_hide_no_success(
-    odd: str, family: Any, hostile: Any, follow: Any, mode: str, logs: Any
+    odd: str, hostile: Any, follow: Any, mode: str, logs: Any
 ) -> None:
-    job = object_of(JOB_FIELDS, odd, id="ftjob-1", status=family.word("succeeded"))
+    job = object_of(JOB_FIELDS, odd, id="ftjob-1", status="succeeded")
     events = f'{{"data": [{object_of(EVENT_FIELDS, odd)}], "has_more": false, "object": {odd}}}'
     hostile(job, events)
     result = follow(mode, "ftjob-1", timeout=3600)
@@ -141,15 +141,15 @@ DRESSES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("dress", DRESSES.values(), ids=DRESSES.keys())
 def test_a_good_answer_in_an_odd_dress_is_read(
-    dress: dict[str, Any], family: Any, hostile: Any, follow: Any, mode: str
+    dress: dict[str, Any], hostile: Any, follow: Any, mode: str
 ) -> None:
-    job = json.dumps({"id": "ftjob-1", "status": family.word("succeeded")})
+    job = json.dumps({"id": "ftjob-1", "status": "succeeded"})
     hostile(job, page([3, 2, 1], more=False), **dress)
     assert follow(mode, "ftjob-1", timeout=3600)["outcome"] == "succeeded"
 
 
-def test_json_with_a_byte_order_mark_is_an_answer(family: Any, hostile: Any, follow: Any, mode: str) -> None:
-    job = json.dumps({"id": "ftjob-1", "status": family.word("succeeded")})
+def test_json_with_a_byte_order_mark_is_an_answer(hostile: Any, follow: Any, mode: str) -> None:
+    job = json.dumps({"id": "ftjob-1", "status": "succeeded"})
     mark = b"\xef\xbb\xbf"
     hostile(mark + job.encode(), mark + page([3, 2, 1], more=False).encode())
     assert follow(mode, "ftjob-1", timeout=3600)["outcome"] == "succeeded"

@@ -13,12 +13,6 @@ from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 WORDS = {"signals": {r"Training run \w+ is done": "succeeded", "RUN_BROKE": "failed"}}
 
 
-@pytest.fixture
-def vendor() -> str:
-    """Look-alikes speak on OpenAI's paths."""
-    return "openai"
-
-
 def steps(end: dict[str, Any], *, at: int = 600) -> list[dict[str, Any]]:
     """A log without types, data and levels that OpenAI knows."""
     told = [{"message": f"epoch {n}", "level": "warning" if n == 2 else "INFO"} for n in range(4)]

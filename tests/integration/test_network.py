@@ -14,21 +14,21 @@ FAR_AWAY = "http://ft.example"
 
 
 @pytest.fixture
-def connect_afar(family: Any, connect: Any) -> Any:
-    """Define a connection to the family's server at a host that only a proxy can reach."""
+def connect_afar(connect: Any) -> Any:
+    """Define a connection to a server at a host that only a proxy can reach."""
 
     def define(host: str = FAR_AWAY, **extra: Any) -> None:
-        connect(f"{host}{family.base_path}", **{"allow_http": True, **family.extra, **extra})
+        connect(f"{host}/v1", **{"allow_http": True, **extra})
 
     return define
 
 
 @pytest.fixture
-def connect_by_tls(family: Any, connect: Any, tls_front: Any) -> Any:
+def connect_by_tls(connect: Any, tls_front: Any) -> Any:
     """Define a connection to a simulator behind a front with the private CA's certificate."""
 
     def define(sim: Any, **extra: Any) -> None:
-        connect(tls_front(sim.base_url), **{**family.extra, **extra})
+        connect(tls_front(sim.base_url), **extra)
 
     return define
 
@@ -46,7 +46,6 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize("scheme", ["http://", ""], ids=["with scheme", "host and port only"])
 def test_a_proxy_of_the_environment_is_used(
-    family: Any,
     variable: str,
     scheme: str,
     simulated: Any,
@@ -60,7 +59,7 @@ def test_a_proxy_of_the_environment_is_used(
     connect_afar()
     monkeypatch.setenv(variable, f"{scheme}{proxy.address}")
     assert len(call(FineTuningHook(), "list_events", sim.job_id)) == len(sim.list_events(sim.job_id))
-    root = f"{FAR_AWAY}{family.base_path}{family.jobs_path}/"
+    root = f"{FAR_AWAY}/v1/fine_tuning/jobs/"
     assert {asked.target.startswith(root) for asked in proxy.requests} == {True}
     assert len(proxy.requests) == len(sim.requests)
 

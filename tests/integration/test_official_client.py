@@ -12,7 +12,6 @@ from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
 EVENTS = 10_000
 # what openai's own client reads of every server that speaks its paths is in test_vendor_clients
-pytestmark = pytest.mark.parametrize("vendor", ["openai"])
 
 
 def many_events() -> list[dict[str, Any]]:

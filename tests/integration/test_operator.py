@@ -249,7 +249,6 @@ class TestSettling:
         assert len(collect(sim.job_id, settle=0)) == 1
         assert clock.naps == []
 
-    @pytest.mark.parametrize("vendor", ["openai", "azure", "azure-v1", "nebius"])  # they tell when it ended
     @pytest.mark.parametrize(("left", "defers"), [(10, False), (11, True), (120, True)])
     def test_more_than_ten_seconds_of_it_defer(
         self, left: int, defers: bool, simulated: Any, connect: Any, collect: Any, clock: Any, task: Any

@@ -38,7 +38,7 @@ def recordings(*outcomes: str) -> list[Any]:
 
 
 # OpenAI's logs, as look-alikes of either order serve them; each by its own vendor is in test_vendor_logs
-pytestmark = [pytest.mark.usefixtures("shared_dir"), pytest.mark.parametrize("vendor", ["openai"])]
+pytestmark = pytest.mark.usefixtures("shared_dir")
 finished = pytest.mark.parametrize("path", recordings("succeeded", "failed", "cancelled"))
 unfinished = pytest.mark.parametrize("path", recordings("running"))
 routes = pytest.mark.parametrize("job_route", [True, False], ids=["job route", "events only"])

@@ -66,14 +66,14 @@ Running = Callable[..., AbstractContextManager[Simulator]]
 
 
 @pytest.fixture
-def running(family: Family, time: DrivenTime, connect: Any) -> Running:
+def running(time: DrivenTime, connect: Any) -> Running:
     """Serve and connect a server with jobs that run, and succeed so many seconds from the beginning."""
 
     @contextlib.contextmanager
     def serve(count: int, *, until: float = 10 * DAY) -> Iterator[Simulator]:
-        states = [(0, family.word("running")), (until, family.word("succeeded"))]
+        states = [(0, "running"), (until, "succeeded")]
         jobs = [{"status_timeline": states} for _ in range(count)]
-        with Simulator(jobs, vendor=family.name, clock=time.now) as sim:
+        with Simulator(jobs, clock=time.now) as sim:
             connect(sim)
             yield sim
 
@@ -96,9 +96,9 @@ def all_succeeded(ends: list[dict[str, Any]]) -> bool:
 
 
 def test_waits_by_the_thousand_that_a_fresh_triggerer_takes_over_never_ask_in_a_burst(
-    vendor: str, way: str, log_events: Any, running: Running, time: DrivenTime
+    way: str, log_events: Any, running: Running, time: DrivenTime
 ) -> None:
-    count = 1_000 if vendor == "openai" else 300
+    count = 1_000
     with running(count) as sim:
 
         async def first_interval() -> None:
@@ -161,10 +161,10 @@ def test_waits_that_share_looks_end_at_their_deadlines_whenever_these_are(
 
 @pytest.mark.parametrize("list_takes", [0.02, 0.3, 1.5])
 def test_news_are_heard_with_the_look_that_brings_them_however_long_a_list_takes(
-    list_takes: float, vendor: str, connect: Any, time: DrivenTime
+    list_takes: float, connect: Any, time: DrivenTime
 ) -> None:
     changes, looks = 4.0, []
-    with Simulator([], vendor=vendor) as sim:
+    with Simulator([]) as sim:
         connect(sim)
         settings = FineTuningHook().settings
     job = {"id": "ftjob-1", "status": "running"}

@@ -109,6 +109,7 @@ def test_azures_endpoint_is_found_in_whichever_form_the_connection_holds_it(
         reads()
 
 
+@pytest.mark.parametrize("vendor", ["azure"])  # whose connection holds most
 def test_a_connection_in_a_secrets_backend_reads_its_vendor(
     sim: Any, tmp_path: Path, project: Path, airflow_home: Path
 ) -> None:

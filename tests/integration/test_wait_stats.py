@@ -80,7 +80,6 @@ def test_the_gauge_follows_the_waits_in_progress_down_to_none(
     assert stats.gauges == [1, 2, 3, 2, 1, 0]
 
 
-@pytest.mark.parametrize("vendor", ["openai", "azure", "azure-v1", "nebius"])  # they tell when a job ended
 def test_the_detection_lag_runs_from_the_jobs_end_to_the_verdict_on_the_servers_clock(
     simulated: Any, connect: Any, payload_of: Any, stats: FakeStats, clock: Any
 ) -> None:

@@ -15,12 +15,6 @@ from airflow_ft_events.transfers.fine_tuning_to_object_storage import (
 )
 
 
-@pytest.fixture
-def vendor() -> str:
-    """The mistakes are the same everywhere."""
-    return "openai"
-
-
 @pytest.mark.parametrize(
     "written",
     ["fine-tuning://:sk@http://127.0.0.1:1/v1", "{'conn_type': 'fine_tuning'}"],
