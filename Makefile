@@ -12,6 +12,9 @@ PYTHON ?=
 ARGS ?=
 # How many tests run side by side; WORKERS= for one after the other.
 WORKERS ?= -n 4 --dist worksteal
+# ORDER=random shuffles the test files, and the tests in each; it prints its seed, and SEED=… gives the same order again.
+ORDER ?=
+SEED ?=
 # For the demo: succeeded, failed or cancelled; or a recorded log to replay.
 SCENARIO ?=
 LOG ?=
@@ -36,13 +39,13 @@ demo: venv ## show a Dag wait for a job and gate a deployment (SCENARIO=failed, 
 up: venv ## run Airflow's own UI with the example Dags and a simulated server, until Ctrl-C
 	@$(VENV)/bin/python example_dags/run_up.py
 
-test: venv ## run the tests on Airflow 3.3
+test: venv ## run the tests on Airflow 3.3 (ORDER=random: in a random order; SEED=number: in that one)
 	@echo "Running the tests on Airflow $(LATEST)"
-	@$(VENV)/bin/python -m pytest -m "not system" $(WORKERS) $(ARGS)
+	@$(VENV)/bin/python -m pytest -m "not system" $(WORKERS) $(ordered) $(ARGS)
 
 test-airflow2: venv2 ## run the tests on Airflow 2.11
 	@echo "Running the tests on Airflow $(TWO)"
-	@$(VENV2)/bin/python -m pytest -m "not system" $(WORKERS) $(ARGS)
+	@$(VENV2)/bin/python -m pytest -m "not system" $(WORKERS) $(ordered) $(ARGS)
 
 test-system: venv ## run the tests that need a live Airflow and PostgreSQL (about 14 minutes)
 	@echo "Running the system tests on Airflow $(LATEST)"
@@ -74,6 +77,10 @@ venv2:
 
 # $(call option,NAME,VALUE): the option, quoted for the shell, if it has a value.
 option = $(if $(strip $(2)),$(1) '$(subst ','\'',$(2))')
+
+# The options of ORDER and SEED; a seed alone asks for a random order as well.
+ordered = $(if $(filter-out random,$(ORDER)),$(error ORDER is random or nothing, and not $(ORDER))) \
+  $(if $(ORDER),--random-order) $(call option,--random-order-seed,$(SEED))
 
 # $(call pin,LINE,NEXT): writes constraints/airflow-LINE.txt, good for every Python that the line supports.
 define pin
