@@ -59,6 +59,14 @@ def form(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return name, dict(options)
 
 
+# storage knows nothing of forms: in S3 one that is whole and one in parts will do
+FORMS_AND_PLACES = pytest.mark.parametrize(
+    ("form", "place"),
+    [*((form, "folder") for form in FORMS), ("jsonl", "s3"), ("incremental-parquet", "s3")],
+    indirect=True,
+)
+
+
 @pytest.fixture
 def serve(simulated: Any, connect: Any) -> Callable[[list[Any]], Any]:
     """Serve these events of job ftjob-1 from now on."""
@@ -116,6 +124,7 @@ def test_a_log_reads_back_oldest_first_each_event_once_whatever_the_vendor(
     assert (manifest["first_event"]["id"], manifest["last_event"]["id"]) == (known[0], known[-1])
 
 
+@FORMS_AND_PLACES
 def test_the_same_log_gives_the_same_bytes_again_and_in_an_empty_place(
     form: Any, place: Place, simulated: Any, connect: Any
 ) -> None:
@@ -445,6 +454,7 @@ def test_replace_replaces_the_archive_of_another_job_and_warns(
 # damage
 
 
+@FORMS_AND_PLACES
 def test_a_damaged_archive_is_not_read(form: Any, place: Place, simulated: Any, connect: Any) -> None:
     sim = simulated(script(events_of(20)))
     connect(sim)

@@ -608,7 +608,8 @@ def test_get_conn_is_ready_to_use_and_shows_nothing(family: Any, simulated: Any,
     assert "secret" not in repr(session.auth) + repr(vars(session))
 
 
-@pytest.mark.parametrize("job_id", ["", " ", "../x", "a/b", "..", "a" * 257, "a b", "é", None, "None", 7])
+# what else is no job id is in tests/unit/test_settings.py
+@pytest.mark.parametrize("job_id", ["", "../x", None, 7])
 @pytest.mark.parametrize("method", ["get_job", "list_events", "iter_pages", "cancel_job"])
 def test_a_job_id_that_is_none_asks_nothing(
     method: str, job_id: Any, simulated: Any, connect: Any, call: Any
