@@ -54,6 +54,11 @@ def core_loads(project: Path) -> set[str]:
     return loaded_by(CORE, project)
 
 
+@pytest.fixture(scope="module")
+def dag_loads(project: Path) -> set[str]:
+    return loaded_by(DAG_MODULES, project)
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -81,17 +86,18 @@ def test_each_module_of_the_core_can_be_imported_first(project: Path, module: st
     assert "airflow" not in loaded
 
 
-def test_the_modules_of_a_dag_load_no_http_library_that_airflow_does_not(project: Path) -> None:
+def test_the_modules_of_a_dag_load_no_http_library_that_airflow_does_not(
+    project: Path, dag_loads: set[str]
+) -> None:
     libraries = {"requests", "aiohttp", "airflow_ft_events.api.sync", "airflow_ft_events.api.aio"}
     before = loaded_by(["airflow.providers.common.compat.sdk", "airflow.triggers.base"], project)
-    with_ours = loaded_by(DAG_MODULES, project)
-    assert "airflow_ft_events.sensors.fine_tuning" in with_ours
-    assert libraries & with_ours <= libraries & before
+    assert "airflow_ft_events.sensors.fine_tuning" in dag_loads
+    assert libraries & dag_loads <= libraries & before
 
 
-def test_on_airflow_3_the_modules_of_a_dag_load_no_http_library_at_all(project: Path) -> None:
+def test_on_airflow_3_the_modules_of_a_dag_load_no_http_library_at_all(dag_loads: set[str]) -> None:
     from airflow import __version__ as airflow_version
 
     if airflow_version.startswith("2."):
         pytest.skip("Airflow 2 itself loads requests")
-    assert not {"requests", "aiohttp"} & loaded_by(DAG_MODULES, project)
+    assert not {"requests", "aiohttp"} & dag_loads
