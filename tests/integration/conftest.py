@@ -144,11 +144,6 @@ class Family:
         return DIALECTS[self.name].vendor
 
     @property
-    def has_ids(self) -> bool:
-        """Whether its events have ids."""
-        return self.pages
-
-    @property
     def pages(self) -> bool:
         """Whether its lists come in pages."""
         return DIALECTS[self.name].pages
