@@ -100,6 +100,7 @@ def test_the_gate_takes_events_or_an_archive_and_not_both() -> None:
         FineTuningGateOperator(task_id="g", job_id="ftjob-1", conditions=["a < 1"], events=[], archive="/a")
 
 
+@pytest.mark.parametrize("vendor", ["openai", "together"])  # where the type of an event tells the end
 @pytest.mark.parametrize(("name", "options"), FORMS)
 def test_a_replayed_archive_is_the_job_again_with_nothing_but_its_times_moved(
     name: str, options: Any, simulated: Any, connect: Any, task: Any, tmp_path: Path
