@@ -75,6 +75,7 @@ def tasks(family: Any, simulated: Any, connect: Any, tmp_path: Path, task: Any, 
     return Tasks(sim, tmp_path, task)
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("answer", MISSING.values(), ids=MISSING.keys())
 def test_where_the_job_route_is_missing_all_tasks_go_by_the_events(
     answer: Answer, tasks: Tasks, follow: Any, task: Any, clock: Any
@@ -91,6 +92,7 @@ def test_where_the_job_route_is_missing_all_tasks_go_by_the_events(
     assert (manifest["outcome"], manifest["complete"]) == ("succeeded", True)
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize(("answer", "kind"), NOT_MISSING.values(), ids=NOT_MISSING.keys())
 def test_where_the_job_could_not_be_asked_no_task_goes_by_the_events(
     answer: Answer, kind: type[Exception], tasks: Tasks
