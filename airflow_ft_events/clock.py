@@ -32,7 +32,7 @@ class Clock:
         """
         await asyncio.sleep(seconds)
 
-    def luck(self) -> float:
+    def jitter(self) -> float:
         """:returns: a random number from 0 to 1, for jitter."""
         return random.random()  # noqa: S311 - spreads requests, protects nothing
 

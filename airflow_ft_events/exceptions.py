@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_ft_events.api.errors import (
+from airflow_ft_events.errors import (
     ConditionError,
     FineTuningAnswerError,
     FineTuningApiError,

@@ -141,11 +141,11 @@ def _measure(base_url: str, waits: Callable[[], AbstractAsyncContextManager[list
 
 
 def _ours(base_url: str, count: int, interval: float, *, log_events: str, shared: bool) -> Cost:
-    from airflow_ft_events.api import job_board
+    from airflow_ft_events.triggers import job_list
     from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
 
-    enough = job_board.ENOUGH_WAITS
-    job_board.ENOUGH_WAITS = enough if shared else sys.maxsize
+    enough = job_list.ENOUGH_WAITS
+    job_list.ENOUGH_WAITS = enough if shared else sys.maxsize
 
     async def one(number: int) -> None:
         trigger = FineTuningEventsTrigger(
@@ -161,7 +161,7 @@ def _ours(base_url: str, count: int, interval: float, *, log_events: str, shared
     try:
         return _measure(base_url, lambda: nullcontext([partial(one, number) for number in range(count)]))
     finally:
-        job_board.ENOUGH_WAITS = enough
+        job_list.ENOUGH_WAITS = enough
 
 
 def _bare(base_url: str, count: int, interval: float) -> Cost:
@@ -239,9 +239,6 @@ def measure() -> bool:
     for name in ("httpx", "httpx2", "openai", "airflow.providers.openai"):
         logging.getLogger(name).setLevel(logging.WARNING)
     import aiohttp  # noqa: F401 - not counted as a wait's memory
-
-    import airflow_ft_events.api.shared_client
-    import airflow_ft_events.triggers.fine_tuning  # noqa: F401
 
     good = True
 

@@ -1,1 +1,1 @@
-"""The API's exchange without a socket, and the two transports that carry it."""
+"""The API's protocol without a socket: requests to make, answers to read, pages to walk."""

@@ -6,14 +6,16 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from airflow_ft_events.api.errors import FineTuningError, FineTuningPagingError
-from airflow_ft_events.api.exchange import ApiRequest, Reply, answer_of, check, read_object, unreadable
-from airflow_ft_events.api.feed import EventFeed, Mark, Pages
-from airflow_ft_events.api.settings import Settings
+from airflow_ft_events.api.bookmark import Bookmark
+from airflow_ft_events.api.exchange import ApiRequest, ApiResult, answer_of, check, read_object, unreadable
+from airflow_ft_events.api.pages import Pages
+from airflow_ft_events.api.paging import EventFeed
+from airflow_ft_events.api.routes import Route, route_of
+from airflow_ft_events.connection.settings import Settings
+from airflow_ft_events.errors import FineTuningError, FineTuningPagingError
 from airflow_ft_events.events import Event, Order, identify, is_number
-from airflow_ft_events.inputs import quoted
 from airflow_ft_events.jobs import Job
-from airflow_ft_events.routes import Route, route_of
+from airflow_ft_events.parameters import quoted
 
 T = TypeVar("T")
 
@@ -35,14 +37,14 @@ class ReadAgain:
 
 def converse(
     conversation: Generator[ApiRequest | ReadAgain, Any, T],
-    send: Callable[[ApiRequest], Reply],
+    send: Callable[[ApiRequest], ApiResult],
     *,
     read_again: Callable[[ReadAgain], Settings | FineTuningError] | None = None,
 ) -> T:
     """
     Hold a conversation.
 
-    :param conversation: one of the generators of this module, or a poll of a JobWatch.
+    :param conversation: one of the generators of this module, or a poll of a JobPoller.
     :param send: carries a request.
     :param read_again: reads the connection again, for conversations that ask for it.
     :returns: what the conversation came to.
@@ -62,7 +64,7 @@ def converse(
 
 async def aconverse(
     conversation: Generator[ApiRequest | ReadAgain, Any, T],
-    send: Callable[[ApiRequest], Awaitable[Reply]],
+    send: Callable[[ApiRequest], Awaitable[ApiResult]],
     *,
     read_again: Callable[[ReadAgain], Awaitable[Settings | FineTuningError]] | None = None,
 ) -> T:
@@ -97,7 +99,7 @@ def job_request(settings: Settings, job_id: str) -> ApiRequest:
     return ApiRequest(path=path, what=f"job {job_id}", job_id=job_id, asks_state=True)
 
 
-def read_job(request: ApiRequest, reply: Reply, settings: Settings) -> Job:
+def read_job(request: ApiRequest, reply: ApiResult, settings: Settings) -> Job:
     """
     Read a job, and make sure that it is the one that was asked for.
 
@@ -117,7 +119,7 @@ def read_job(request: ApiRequest, reply: Reply, settings: Settings) -> Job:
     return settings.vendor.read_job(job, job_id=request.job_id or "")
 
 
-def get_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, Job]:
+def get_job(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResult, Job]:
     """
     Read a job.
 
@@ -128,7 +130,7 @@ def get_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, Job
     return read_job(request, (yield request), settings)
 
 
-def find_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, Job | None]:
+def find_job(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResult, Job | None]:
     """
     Read a job of a server that may show only its events.
 
@@ -144,7 +146,7 @@ def find_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, Jo
         return None
 
 
-def cancel_job(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, dict[str, Any]]:
+def cancel_job(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResult, dict[str, Any]]:
     """
     Cancel a job.
 
@@ -172,7 +174,7 @@ def jobs_request(settings: Settings, *, limit: int, after: str | None = None) ->
 
 
 def read_jobs(
-    request: ApiRequest, reply: Reply, settings: Settings
+    request: ApiRequest, reply: ApiResult, settings: Settings
 ) -> tuple[list[dict[str, Any]], bool | None]:
     """
     Read a page of the job list.
@@ -188,7 +190,9 @@ def read_jobs(
     return _read_page(request, reply, settings, of="jobs")
 
 
-def list_jobs(settings: Settings, limit: int | None) -> Generator[ApiRequest, Reply, list[dict[str, Any]]]:
+def list_jobs(
+    settings: Settings, limit: int | None
+) -> Generator[ApiRequest, ApiResult, list[dict[str, Any]]]:
     """
     List jobs, as the server orders them.
 
@@ -199,7 +203,9 @@ def list_jobs(settings: Settings, limit: int | None) -> Generator[ApiRequest, Re
     return (yield from _list_all(asked, settings, of="jobs", limit=limit))
 
 
-def list_checkpoints(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, list[dict[str, Any]]]:
+def list_checkpoints(
+    settings: Settings, job_id: str
+) -> Generator[ApiRequest, ApiResult, list[dict[str, Any]]]:
     """
     List the checkpoints of a job, by their step where every one has a step, else as the server orders them.
 
@@ -224,7 +230,7 @@ def _page_of(asked: ApiRequest, settings: Settings, *, limit: int, after: str | 
 
 
 def _read_page(
-    request: ApiRequest, reply: Reply, settings: Settings, *, of: str
+    request: ApiRequest, reply: ApiResult, settings: Settings, *, of: str
 ) -> tuple[list[dict[str, Any]], bool | None]:
     """Read one page of a list, and whether the server says that there are more."""
     answer = check(request, reply, settings)
@@ -238,7 +244,7 @@ def _read_page(
 
 def _list_all(
     asked: ApiRequest, settings: Settings, *, of: str, limit: int | None
-) -> Generator[ApiRequest, Reply, list[dict[str, Any]]]:
+) -> Generator[ApiRequest, ApiResult, list[dict[str, Any]]]:
     """Read a list page by page, each item once, in the server's order."""
     items: list[dict[str, Any]] = []
     seen: set[str] = set()
@@ -271,11 +277,11 @@ def read_events(
     settings: Settings,
     job_id: str,
     *,
-    newer_than: str | Mark | None = None,
+    newer_than: str | Bookmark | None = None,
     max_events: int | None = None,
     pages: Pages | None = None,
     must_end: bool = False,
-) -> Generator[ApiRequest, Reply, EventFeed]:
+) -> Generator[ApiRequest, ApiResult, EventFeed]:
     """
     Read a job's log, or what is newer than a known event.
 
@@ -289,8 +295,10 @@ def read_events(
         shows that it is missing ends the reading; default False.
     :returns: the feed, with what it collected.
     """
-    mark = Mark(ids=(newer_than,) if newer_than else ()) if isinstance(newer_than, str) else newer_than
-    feed = EventFeed(settings=settings, job_id=job_id, mark=mark, pages=pages, checks_cursor=True)
+    bookmark = (
+        Bookmark(ids=(newer_than,) if newer_than else ()) if isinstance(newer_than, str) else newer_than
+    )
+    feed = EventFeed(settings=settings, job_id=job_id, bookmark=bookmark, pages=pages, checks_cursor=True)
     while request := feed.next_request():
         feed.take(answer_of(request, (yield request), settings))
         if (
@@ -316,7 +324,7 @@ def shows_end(settings: Settings, feed: EventFeed) -> bool:
     return any(map(settings.vendor.ends_log, newest))
 
 
-def newest_events(settings: Settings, job_id: str) -> Generator[ApiRequest, Reply, list[Event]]:
+def newest_events(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResult, list[Event]]:
     """
     Read the newest page of a job's log.
 

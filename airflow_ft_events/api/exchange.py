@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from airflow_ft_events.api.errors import (
+from airflow_ft_events.connection.settings import Settings
+from airflow_ft_events.errors import (
     FineTuningAnswerError,
     FineTuningApiError,
     FineTuningAuthError,
@@ -22,7 +23,6 @@ from airflow_ft_events.api.errors import (
     FineTuningJobNotFound,
     FineTuningRateLimited,
 )
-from airflow_ft_events.api.settings import Settings
 from airflow_ft_events.events import one_line
 
 BACKOFF_START = 1.0
@@ -56,7 +56,7 @@ class ApiRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ApiAnswer:
+class ApiResponse:
     """
     One whole answer.
 
@@ -114,7 +114,7 @@ class ApiFault:
     tries: int = 1
 
 
-Reply = ApiAnswer | ApiFault
+ApiResult = ApiResponse | ApiFault
 
 
 @lru_cache(maxsize=256)
@@ -141,7 +141,7 @@ def server_time(headers: Mapping[str, str]) -> float | None:
     return _http_date(headers.get("date", ""))
 
 
-def retry_after(answer: ApiAnswer, *, now: float) -> float | None:
+def retry_after(answer: ApiResponse, *, now: float) -> float | None:
     """
     Read how long the server asks to wait.
 
@@ -163,7 +163,7 @@ def retry_after(answer: ApiAnswer, *, now: float) -> float | None:
     return max(0.0, moment - (server_now if server_now is not None else now))
 
 
-def next_try(reply: Reply, *, attempt: int, max_retries: int, luck: float, now: float) -> float | None:
+def next_try(reply: ApiResult, *, attempt: int, max_retries: int, jitter: float, now: float) -> float | None:
     """
     Decide whether a call on a worker is made again, and when.
 
@@ -173,7 +173,7 @@ def next_try(reply: Reply, *, attempt: int, max_retries: int, luck: float, now: 
     :param reply: what the last try brought.
     :param attempt: tries made so far, from 1.
     :param max_retries: tries allowed after the first.
-    :param luck: a random number from 0 to 1, for the jitter.
+    :param jitter: a random number from 0 to 1, for the jitter.
     :param now: seconds since 1970, to read a Retry-After date.
     :returns: seconds to wait, or None to give up (also when told to wait more than 120 s).
     """
@@ -190,7 +190,7 @@ def next_try(reply: Reply, *, attempt: int, max_retries: int, luck: float, now: 
         asked = retry_after(reply, now=now)
         if asked is not None:
             return asked if asked <= LONGEST_RETRY_AFTER else None
-    return luck * min(BACKOFF_MOST, BACKOFF_START * 2.0 ** min(attempt - 1, 30))
+    return jitter * min(BACKOFF_MOST, BACKOFF_START * 2.0 ** min(attempt - 1, 30))
 
 
 def decode(body: bytes) -> Any:
@@ -203,11 +203,11 @@ def decode(body: bytes) -> Any:
     try:
         return _JSON.decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-        # the standard library also takes NaN, Infinity, lone surrogates and a byte order mark
+        # the standard library also takes NaN, Infinity, lone surrogates and a byte order bookmark
         return json.loads(body)
 
 
-def read_object(request: ApiRequest, answer: ApiAnswer, settings: Settings) -> dict[str, Any]:
+def read_object(request: ApiRequest, answer: ApiResponse, settings: Settings) -> dict[str, Any]:
     """
     Read an answer that must be a JSON object.
 
@@ -228,7 +228,7 @@ def read_object(request: ApiRequest, answer: ApiAnswer, settings: Settings) -> d
 
 
 def unreadable(
-    request: ApiRequest, answer: ApiAnswer, settings: Settings, problem: str
+    request: ApiRequest, answer: ApiResponse, settings: Settings, problem: str
 ) -> FineTuningAnswerError:
     """
     Make the error for an answer that cannot be read.
@@ -250,7 +250,7 @@ def unreadable(
     )
 
 
-def answer_of(request: ApiRequest, reply: Reply, settings: Settings) -> ApiAnswer:
+def answer_of(request: ApiRequest, reply: ApiResult, settings: Settings) -> ApiResponse:
     """
     Let an answer through, whatever its status, and turn "no answer" into its error.
 
@@ -265,7 +265,7 @@ def answer_of(request: ApiRequest, reply: Reply, settings: Settings) -> ApiAnswe
     return reply
 
 
-def check(request: ApiRequest, reply: Reply, settings: Settings) -> ApiAnswer:
+def check(request: ApiRequest, reply: ApiResult, settings: Settings) -> ApiResponse:
     """
     Let a good answer through and turn everything else into a typed error.
 
@@ -276,12 +276,12 @@ def check(request: ApiRequest, reply: Reply, settings: Settings) -> ApiAnswer:
     :raises FineTuningApiError: a refusal or no answer, or one of its kinds.
     :raises FineTuningAnswerError: a body beyond the byte limit.
     """
-    if isinstance(reply, ApiAnswer) and 200 <= reply.status < 300:
+    if isinstance(reply, ApiResponse) and 200 <= reply.status < 300:
         return reply
     raise error_of(request, reply, settings)
 
 
-def error_of(request: ApiRequest, reply: Reply, settings: Settings) -> FineTuningError:
+def error_of(request: ApiRequest, reply: ApiResult, settings: Settings) -> FineTuningError:
     """
     Turn a refusal, or no answer, into the typed error that tells what to do next.
 
@@ -326,7 +326,7 @@ def error_of(request: ApiRequest, reply: Reply, settings: Settings) -> FineTunin
 
 
 def _refusal(
-    request: ApiRequest, answer: ApiAnswer, settings: Settings
+    request: ApiRequest, answer: ApiResponse, settings: Settings
 ) -> tuple[type[FineTuningApiError], str]:
     """Choose the type of a refusal and what to do about it."""
     status = answer.status
@@ -373,7 +373,7 @@ def _refusal(
     )
 
 
-def _server_words(answer: ApiAnswer, settings: Settings) -> tuple[str | None, str]:
+def _server_words(answer: ApiResponse, settings: Settings) -> tuple[str | None, str]:
     """Read code and message of an error body: OpenAI's, Azure's, FastAPI's ``detail``, a gateway's page."""
     try:
         found = decode(answer.body)

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from airflow_ft_events.api.feed import KEPT
+from airflow_ft_events.api.bookmark import KEPT
 from airflow_ft_events.archive.layout import Layout
 from airflow_ft_events.archive.storage import AT_ONCE
 from airflow_ft_events.events import Event, EventIds, server_id

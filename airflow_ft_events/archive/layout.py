@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_ft_events.api.errors import FineTuningInputError
-from airflow_ft_events.api.redaction import redacted_path
+from airflow_ft_events.connection.redaction import redacted_path
+from airflow_ft_events.errors import FineTuningInputError
 
 FORMATS = ("jsonl", "parquet")
 INFER = "infer"

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from airflow_ft_events.api.errors import FineTuningArchiveError
-from airflow_ft_events.api.feed import Mark
+from airflow_ft_events.api.bookmark import Bookmark
+from airflow_ft_events.errors import FineTuningArchiveError
 from airflow_ft_events.events import Order, one_line
 
 SUFFIX = ".manifest.json"
@@ -71,7 +71,7 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Resume(msgspec.Struct, frozen=True, kw_only=True):
-    """A mark as the file says it."""
+    """A bookmark as the file says it."""
 
     ids: list[str]
     order: Order | None
@@ -117,7 +117,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     :param compression: of the parts, or None.
     :param parts: the files, oldest events first.
     :param sha256: of the bytes of all parts, one after the other.
-    :param mark: where the next reading goes on.
+    :param bookmark: where the next reading goes on.
     :param report: name of the report's page, or None.
     :param package_version: of the package that wrote it.
     """
@@ -128,7 +128,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     compression: str | None
     parts: Sequence[Part]
     sha256: str
-    mark: Mark | None
+    bookmark: Bookmark | None
     report: str | None
     package_version: str
 
@@ -157,7 +157,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             last_event=with_events[-1].last_event if with_events else None,
             parts=list(self.parts),
             report=self.report,
-            resume=_resume(self.mark),
+            resume=_resume(self.bookmark),
             package_version=self.package_version,
         )
         found: dict[str, Any] = msgspec.to_builtins(form)
@@ -200,7 +200,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             compression=form.compression,
             parts=tuple(form.parts),
             sha256=form.sha256,
-            mark=_mark(form.resume),
+            bookmark=_bookmark(form.resume),
             report=form.report,
             package_version=form.package_version,
         )
@@ -231,13 +231,13 @@ def _in_words(fault: Exception) -> object:
     return fault
 
 
-def _resume(mark: Mark | None) -> _Resume | None:
-    if mark is None:
+def _resume(bookmark: Bookmark | None) -> _Resume | None:
+    if bookmark is None:
         return None
-    return _Resume(ids=list(mark.ids), order=mark.order, created_at=mark.created_at)
+    return _Resume(ids=list(bookmark.ids), order=bookmark.order, created_at=bookmark.created_at)
 
 
-def _mark(resume: _Resume | None) -> Mark | None:
+def _bookmark(resume: _Resume | None) -> Bookmark | None:
     if resume is None:
         return None
-    return Mark(ids=tuple(resume.ids), order=resume.order, created_at=resume.created_at)
+    return Bookmark(ids=tuple(resume.ids), order=resume.order, created_at=resume.created_at)

@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from airflow_ft_events.api.errors import FineTuningInputError
 from airflow_ft_events.archive.spool import line_of
+from airflow_ft_events.errors import FineTuningInputError
 from airflow_ft_events.events import Event, EventIds, server_id
 
 ROWS_AT_ONCE = 20_000

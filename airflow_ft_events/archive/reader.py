@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from airflow_ft_events.api.errors import FineTuningArchiveError, FineTuningError
 from airflow_ft_events.archive.files import read_lines
 from airflow_ft_events.archive.layout import Layout
 from airflow_ft_events.archive.manifest import SUFFIX, Manifest, Part
 from airflow_ft_events.archive.spool import IN_MEMORY, temporary_space
 from airflow_ft_events.archive.storage import Storage, storage_of
 from airflow_ft_events.clock import clock
+from airflow_ft_events.errors import FineTuningArchiveError, FineTuningError
 
 TRIES, PAUSE = 5, 0.2
 """How often, and after how many seconds, an archive is read again that may be being replaced."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_ft_events.api.errors import FineTuningArchiveError
+from airflow_ft_events.errors import FineTuningArchiveError
 from airflow_ft_events.events import Order
 
 IN_MEMORY = 8 * 1024 * 1024

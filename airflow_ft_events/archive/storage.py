@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from airflow_ft_events.api.errors import FineTuningArchiveError, FineTuningError, FineTuningInputError
+from airflow_ft_events.errors import FineTuningArchiveError, FineTuningError, FineTuningInputError
 from airflow_ft_events.events import one_line
 
 AT_ONCE = 1024 * 1024

@@ -12,18 +12,20 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from airflow_ft_events import __version__
-from airflow_ft_events.api.errors import FineTuningArchiveError
-from airflow_ft_events.api.feed import EventFeed, Mark, Pages
+from airflow_ft_events.api.bookmark import Bookmark
+from airflow_ft_events.api.pages import Pages
+from airflow_ft_events.api.paging import EventFeed
+from airflow_ft_events.archive.existing_archive import ExistingArchive, lacking
 from airflow_ft_events.archive.files import Written, identified, write_file
 from airflow_ft_events.archive.layout import Layout
 from airflow_ft_events.archive.manifest import JobFacts, Manifest, Part, Place
-from airflow_ft_events.archive.prior import Prior, lacking
 from airflow_ft_events.archive.reader import StoredArchive
 from airflow_ft_events.archive.spool import Spool, temporary_folder
 from airflow_ft_events.archive.storage import AT_ONCE
+from airflow_ft_events.errors import FineTuningArchiveError
 from airflow_ft_events.events import Event, EventIds, Order, place_of
 
-ReadLog = Callable[[Mark | None, Pages], EventFeed | None]
+ReadLog = Callable[[Bookmark | None, Pages], EventFeed | None]
 MakeReport = Callable[[Iterator[Event], Manifest], str]
 REPORT_SUFFIX = ".report.html"
 COMMITS = 3
@@ -65,7 +67,7 @@ class ArchiveWriter:
         self._overwrite = overwrite
         self._there = stored.manifest()
         self._refuse_another_job()
-        self._prior: Prior | None = None
+        self._existing: ExistingArchive | None = None
         self._adds = False
         """Whether this run adds a further file, and leaves the others as they are."""
         self._spool = Spool()
@@ -93,26 +95,27 @@ class ArchiveWriter:
         """
         Read what the archive lacks.
 
-        :param read_log: reads the log, or what is newer than a mark, into pages; None where it is not time.
+        :param read_log: reads the log, or what is newer than a bookmark, into pages; None where it is too
+            early.
         :returns: how many events came; None where it is not time, and nothing is to be written.
         """
-        self._prior = prior = self._usable_prior()
-        self._adds = self._incremental and prior is not None and prior.intact
-        mark = prior.manifest.mark if prior and self._adds else None
-        feed = read_log(mark, self._spool)
+        self._existing = existing = self._usable_existing()
+        self._adds = self._incremental and existing is not None and existing.intact
+        bookmark = existing.manifest.bookmark if existing and self._adds else None
+        feed = read_log(bookmark, self._spool)
         if feed is None:
             return None
         self._order, self._order_is_known = feed.order, feed.order_is_known
-        if prior:
-            self._filtered = feed.found is not True if self._adds else self._has_forgotten(prior)
-            if self._filtered and prior.manifest.count:
+        if existing:
+            self._filtered = feed.found is not True if self._adds else self._has_forgotten(existing)
+            if self._filtered and existing.manifest.count:
                 log.warning(
                     "Job %s: the server no longer has all events that the archive has; they stay in it.",
                     self._job_id,
                 )
         return len(self._spool)
 
-    def _usable_prior(self) -> Prior | None:
+    def _usable_existing(self) -> ExistingArchive | None:
         there = self._there
         if there is None:
             return None
@@ -132,22 +135,22 @@ class ArchiveWriter:
                 f"{self._layout.file_format} with {self._layout.compression!r}",
                 "Write in the same form, or take another path.",
             )
-        prior = Prior.of(self._stored, there)
-        if not prior.intact:
+        existing = ExistingArchive.of(self._stored, there)
+        if not existing.intact:
             log.warning(
                 "Job %s: a file of archive %s is missing or is not what the manifest says, as after a run "
                 "that was killed; the whole log is archived anew.",
                 self._job_id,
                 self._stored.shown,
             )
-        return prior
+        return existing
 
-    def _has_forgotten(self, prior: Prior) -> bool:
+    def _has_forgotten(self, existing: ExistingArchive) -> bool:
         """Whether the whole log that came lacks events that the archive has."""
         new = self._read_lines()
-        if all(line == next(new, None) for line in prior.lines()):
+        if all(line == next(new, None) for line in existing.lines()):
             return False
-        return next(lacking(self._read_lines, prior.lines), None) is not None
+        return next(lacking(self._read_lines, existing.lines), None) is not None
 
     def _refuse_another_job(self) -> None:
         there = self._there
@@ -173,16 +176,16 @@ class ArchiveWriter:
 
     def _new(self) -> Iterator[bytes]:
         """Walk what goes into the file that this run writes, oldest first."""
-        if not self._filtered or self._prior is None:
+        if not self._filtered or self._existing is None:
             yield from self._read_lines()
             return
         if not self._adds:
-            yield from self._prior.lines()
-        yield from lacking(self._prior.lines, self._read_lines)
+            yield from self._existing.lines()
+        yield from lacking(self._existing.lines, self._read_lines)
 
     def _earlier(self) -> Iterator[bytes]:
         """Walk what is in the files that stay as they are, oldest first."""
-        return self._prior.lines() if self._prior and self._adds else iter(())
+        return self._existing.lines() if self._existing and self._adds else iter(())
 
     def _ids(self) -> EventIds:
         """Give ids to events without one, counting on from those in earlier files."""
@@ -224,8 +227,8 @@ class ArchiveWriter:
         return manifest
 
     def _manifest_with(self, written: Written, local: Path, facts: JobFacts) -> Manifest:
-        prior = self._prior if self._adds else None
-        earlier = tuple(prior.manifest.parts) if prior else ()
+        existing = self._existing if self._adds else None
+        earlier = tuple(existing.manifest.parts) if existing else ()
         part = Part(
             name=self._part_name(len(earlier), written.sha256),
             count=written.count,
@@ -234,16 +237,16 @@ class ArchiveWriter:
             first_event=Place(**place_of(written.first)) if written.first else None,
             last_event=Place(**place_of(written.newest[-1])) if written.newest else None,
         )
-        whole = prior.hash.copy() if prior and prior.hash else hashlib.sha256()
+        whole = existing.hash.copy() if existing and existing.hash else hashlib.sha256()
         has_part = bool(written.count) or not self._incremental
         if has_part:
             with local.open("rb") as file:
                 while block := file.read(AT_ONCE):
                     whole.update(block)
-        mark = prior.manifest.mark if prior else None
+        bookmark = existing.manifest.bookmark if existing else None
         if written.newest:
-            begun = mark or Mark()
-            mark = begun.moved(written.newest, order=self._order if self._order_is_known else begun.order)
+            begun = bookmark or Bookmark()
+            bookmark = begun.moved(written.newest, order=self._order if self._order_is_known else begun.order)
         parts, there = (*earlier, part) if has_part else earlier, self._there
         same = there is not None and tuple(there.parts) == parts and there.job.job_id == self._job_id
         return Manifest(
@@ -253,7 +256,7 @@ class ArchiveWriter:
             compression=self._layout.compression,
             parts=parts,
             sha256=whole.hexdigest(),
-            mark=mark,
+            bookmark=bookmark,
             report=there.report if there is not None and same else None,
             package_version=__version__,
         )
@@ -274,11 +277,11 @@ class ArchiveWriter:
 
     def _refuse_to_lose(self, written: Written) -> None:
         """Refuse to write less than a damaged archive had."""
-        prior = self._prior
-        if prior and not prior.intact and written.count < prior.manifest.count:
+        existing = self._existing
+        if existing and not existing.intact and written.count < existing.manifest.count:
             raise self._refused(
                 "a file of it is missing or damaged, and what is left of it and the server have "
-                f"{written.count:,} events together, where the archive had {prior.manifest.count:,}",
+                f"{written.count:,} events together, where the archive had {existing.manifest.count:,}",
                 "Restore the file, or remove the manifest to archive what there still is.",
             )
 
@@ -287,7 +290,7 @@ class ArchiveWriter:
         if self._overwrite == "replace":
             return
         there = self._there
-        if there is None or (self._overwrite == "error" and self._prior and not self._prior.intact):
+        if there is None or (self._overwrite == "error" and self._existing and not self._existing.intact):
             self._refuse_foreign_file()
         elif self._overwrite == "error" and there.sha256 != manifest.sha256:
             raise self._refused(
@@ -340,11 +343,11 @@ class ArchiveWriter:
 
     def _put_part(self, manifest: Manifest, local: Path) -> None:
         if not manifest.parts or (
-            self._adds and self._prior and manifest.parts == self._prior.manifest.parts
+            self._adds and self._existing and manifest.parts == self._existing.manifest.parts
         ):
             return
         part, storage = manifest.parts[-1], self._stored.storage
-        same = self._prior is not None and self._prior.intact and part in self._prior.parts
+        same = self._existing is not None and self._existing.intact and part in self._existing.parts
         if not same or storage.size(part.name) != part.bytes:
             storage.put(local, part.name)
 
@@ -353,7 +356,9 @@ class ArchiveWriter:
         storage = self._stored.storage
         try:
             left = {name for name in storage.names_in(self._parts_folder) if _OF_A_PART.search(name)}
-            if self._prior and any(part.name == self._stored.name for part in self._prior.manifest.parts):
+            if self._existing and any(
+                part.name == self._stored.name for part in self._existing.manifest.parts
+            ):
                 left.add(self._stored.name)
             if not manifest.report:
                 left.add(self._report_name)  # it shows another log than the one that is there now

@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
 
 from airflow_ft_events.api import calls
-from airflow_ft_events.api.credential import Key
-from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
-from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest, Reply, next_try
-from airflow_ft_events.api.redaction import Redactor
-from airflow_ft_events.api.settings import Settings, settings_of
+from airflow_ft_events.api.exchange import ApiRequest, ApiResponse, ApiResult, next_try
 from airflow_ft_events.clock import clock
+from airflow_ft_events.connection.credential import Key
+from airflow_ft_events.connection.redaction import Redactor
+from airflow_ft_events.connection.settings import Settings, settings_of
+from airflow_ft_events.errors import FineTuningError, FineTuningInputError
 from airflow_ft_events.events import one_line
-from airflow_ft_events.inputs import DEFAULT_CONN_ID
+from airflow_ft_events.parameters import DEFAULT_CONN_ID
 from airflow_ft_events.provider_info import CONNECTION_TYPE
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-    from airflow_ft_events.api.aio import AsyncTransport
-    from airflow_ft_events.api.network import Network
-    from airflow_ft_events.api.sync import SyncTransport
+    from airflow_ft_events.connection.network import Network
+    from airflow_ft_events.transport.aio import AsyncTransport
+    from airflow_ft_events.transport.sync import SyncTransport
 
 T = TypeVar("T")
 
@@ -162,8 +162,8 @@ class ClientHook(BaseHook):
 
     def _sync_transport(self) -> SyncTransport:
         if self._transport is None:
-            from airflow_ft_events.api.network import network_of
-            from airflow_ft_events.api.sync import SyncTransport
+            from airflow_ft_events.connection.network import network_of
+            from airflow_ft_events.transport.sync import SyncTransport
 
             settings = self.settings
             self._network = self._network or network_of(settings)
@@ -174,7 +174,7 @@ class ClientHook(BaseHook):
         """Read proxies and CA bundle, on first use, without blocking the event loop."""
         settings = await self.aget_settings()
         if self._network is None:
-            module = await import_off_loop("airflow_ft_events.api.network")
+            module = await import_off_loop("airflow_ft_events.connection.network")
             network: Network = await asyncio.to_thread(module.network_of, settings)
             self._network = network
         return self._network
@@ -183,23 +183,23 @@ class ClientHook(BaseHook):
     async def async_transport(self) -> AsyncIterator[AsyncTransport]:
         """Open the way to the server for a while; all that run in one event loop share its session."""
         settings, network = await self.aget_settings(), await self.aget_network()
-        aio = await import_off_loop("airflow_ft_events.api.aio")
+        aio = await import_off_loop("airflow_ft_events.transport.aio")
         async with aio.shared_session(network) as session:
             yield aio.AsyncTransport(settings, network, session)
 
-    def _send(self, request: ApiRequest) -> Reply:
+    def _send(self, request: ApiRequest) -> ApiResult:
         transport, attempt = self._sync_transport(), 1
         while True:
             reply = transport.send(request)
             wait = self._next_try(request, reply, attempt)
-            if isinstance(reply, ApiAnswer) and reply.server_time is not None:
+            if isinstance(reply, ApiResponse) and reply.server_time is not None:
                 self._server_ahead = reply.server_time - clock().now()
             if wait is None:
                 return replace(reply, tries=attempt) if attempt > 1 else reply
             clock().sleep(wait)
             attempt += 1
 
-    async def _asend(self, transport: AsyncTransport, request: ApiRequest) -> Reply:
+    async def _asend(self, transport: AsyncTransport, request: ApiRequest) -> ApiResult:
         attempt = 1
         while True:
             reply = await transport.send(request)
@@ -209,11 +209,11 @@ class ClientHook(BaseHook):
             await clock().asleep(wait)
             attempt += 1
 
-    def _next_try(self, request: ApiRequest, reply: Reply, attempt: int) -> float | None:
+    def _next_try(self, request: ApiRequest, reply: ApiResult, attempt: int) -> float | None:
         time = clock()
         assert self._settings is not None
         most = self._settings.max_retries
-        wait = next_try(reply, attempt=attempt, max_retries=most, luck=time.luck(), now=time.now())
+        wait = next_try(reply, attempt=attempt, max_retries=most, jitter=time.jitter(), now=time.now())
         if wait is not None:
             what = getattr(reply, "text", None) or f"status {getattr(reply, 'status', '')}"
             self.log.warning(
@@ -226,10 +226,10 @@ class ClientHook(BaseHook):
             )
         return wait
 
-    def _run(self, conversation: Generator[ApiRequest, Reply, T]) -> T:
+    def _run(self, conversation: Generator[ApiRequest, ApiResult, T]) -> T:
         return calls.converse(conversation, self._send)
 
-    async def _arun(self, conversation: Generator[ApiRequest, Reply, T]) -> T:
+    async def _arun(self, conversation: Generator[ApiRequest, ApiResult, T]) -> T:
         async with self.async_transport() as transport:
             return await calls.aconverse(conversation, partial(self._asend, transport))
 

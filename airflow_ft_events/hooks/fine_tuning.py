@@ -6,18 +6,21 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_ft_events.api import calls
-from airflow_ft_events.api.errors import FineTuningApiError, FineTuningError
-from airflow_ft_events.api.exchange import ApiRequest, Reply, answer_of
-from airflow_ft_events.api.feed import EventFeed, Mark, NoPages, Pages
-from airflow_ft_events.api.settings import Settings
+from airflow_ft_events.api.bookmark import Bookmark
+from airflow_ft_events.api.exchange import ApiRequest, ApiResult, answer_of
+from airflow_ft_events.api.pages import NoPages, Pages
+from airflow_ft_events.api.paging import EventFeed
 from airflow_ft_events.clock import clock
+from airflow_ft_events.connection.settings import Settings
+from airflow_ft_events.errors import FineTuningApiError, FineTuningError
 from airflow_ft_events.events import Event, EventPage, metrics_table, one_line
-from airflow_ft_events.evidence import Ending, how_it_ended
 from airflow_ft_events.hooks.client import ClientHook, not_read_again
-from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_count, check_job_id
 from airflow_ft_events.jobs import Job
+from airflow_ft_events.parameters import DEFAULT_CONN_ID, check_count, check_job_id
 from airflow_ft_events.provider_info import UI_FIELD_BEHAVIOUR
-from airflow_ft_events.watch import JobWatch, Look
+from airflow_ft_events.waiting.evidence import Ending, how_it_ended
+from airflow_ft_events.waiting.poller import JobPoller
+from airflow_ft_events.waiting.state import PollResult
 
 if TYPE_CHECKING:
     import requests
@@ -91,7 +94,7 @@ class FineTuningHook(ClientHook):
         self,
         job_id: str,
         *,
-        newer_than: str | Mark | None = None,
+        newer_than: str | Bookmark | None = None,
         max_events: int | None = None,
         pages: Pages | None = None,
         must_end: bool = False,
@@ -296,15 +299,15 @@ class FineTuningHook(ClientHook):
 
     # for waits: one try each, the next poll is the retry
 
-    def look(self, watch: JobWatch) -> Look:
+    def poll(self, poller: JobPoller) -> PollResult:
         """
         Let a wait look once.
 
         :param watch: the wait.
         """
-        return calls.converse(watch.poll(now=clock().now()), self._send_once, read_again=self._read_again)
+        return calls.converse(poller.poll(now=clock().now()), self._send_once, read_again=self._read_again)
 
-    def _send_once(self, request: ApiRequest) -> Reply:
+    def _send_once(self, request: ApiRequest) -> ApiResult:
         return self._sync_transport().send(request)
 
     def _read_again(self, step: calls.ReadAgain) -> Settings | FineTuningError:

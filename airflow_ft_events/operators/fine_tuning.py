@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
+from airflow_ft_events.errors import FineTuningError, FineTuningInputError
 from airflow_ft_events.events import Event, last_metrics, level_of, one_line, place_of
-from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_count
 from airflow_ft_events.operators.gate import FineTuningGateOperator
 from airflow_ft_events.operators.settled import SettledLogOperator
+from airflow_ft_events.parameters import DEFAULT_CONN_ID, check_count
 
 __all__ = ["FineTuningEventsOperator", "FineTuningGateOperator"]
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import BaseOperator, SkipMixin
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
-from airflow_ft_events.api.errors import FineTuningArchiveError, FineTuningError, FineTuningInputError
+from airflow_ft_events.errors import FineTuningArchiveError, FineTuningError, FineTuningInputError
 from airflow_ft_events.events import Event, Order, one_line, order_of
-from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_early, check_job_id
 from airflow_ft_events.jobs import Outcome
+from airflow_ft_events.parameters import DEFAULT_CONN_ID, check_conn_id, check_early, check_job_id
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_ft_events.conditions import Condition
+    from airflow_ft_events.gate.conditions import Condition
+    from airflow_ft_events.gate.evaluation import ConditionResult
     from airflow_ft_events.hooks.fine_tuning import FineTuningHook
     from airflow_ft_events.jobs import Job, JobOutcome
-    from airflow_ft_events.judgement import Finding
 
 ON_VIOLATION = ("fail", "skip")
 
@@ -75,7 +75,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         **kwargs: Any,
     ) -> None:
         # the grammar is imported by Dags that have a gate, and not by every Dag file with an operator
-        from airflow_ft_events.conditions import check_conditions_early
+        from airflow_ft_events.gate.conditions import check_conditions_early
 
         super().__init__(**kwargs)
         self.job_id = job_id
@@ -105,9 +105,9 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         :raises FineTuningError: the job has not ended, or could not be asked for.
         """
         # nothing that only a running task needs is imported when a Dag is parsed
-        from airflow_ft_events.conditions import parse_all
+        from airflow_ft_events.gate.conditions import parse_all
+        from airflow_ft_events.gate.evaluation import evaluate
         from airflow_ft_events.hooks.fine_tuning import FineTuningHook
-        from airflow_ft_events.judgement import judge
 
         job_id, conditions = check_job_id(self.job_id), parse_all(self.conditions)
         given = self._archived_events() if self.archive is not None else self._given_events()
@@ -120,7 +120,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         if not outcome.succeeded:
             findings = _not_checked(conditions, outcome)
         else:
-            findings = judge(conditions, log if given is None else given)
+            findings = evaluate(conditions, log if given is None else given)
         return self._decide(context, hook, outcome, findings)
 
     def _given_events(self) -> list[Event] | None:
@@ -207,7 +207,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
     # the decision
 
     def _decide(
-        self, context: Context, hook: FineTuningHook, outcome: JobOutcome, findings: Sequence[Finding]
+        self, context: Context, hook: FineTuningHook, outcome: JobOutcome, findings: Sequence[ConditionResult]
     ) -> dict[str, Any]:
         rows = [finding.as_dict() for finding in findings]
         for row in rows:
@@ -287,16 +287,16 @@ def _ended(outcome: JobOutcome) -> str:
     return "was cancelled" if outcome.cancelled else outcome.outcome.value
 
 
-def _not_checked(conditions: Sequence[Condition], outcome: JobOutcome) -> list[Finding]:
-    from airflow_ft_events.judgement import Finding
+def _not_checked(conditions: Sequence[Condition], outcome: JobOutcome) -> list[ConditionResult]:
+    from airflow_ft_events.gate.evaluation import ConditionResult
 
     reason = f"not judged: the job {_ended(outcome)}"
-    return [Finding(condition.text, passed=False, reason=reason) for condition in conditions]
+    return [ConditionResult(condition.text, passed=False, reason=reason) for condition in conditions]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line a condition, for people."""
-    from airflow_ft_events.conditions import shown
+    from airflow_ft_events.gate.conditions import shown
 
     width = min(60, max(len(row["condition"]) for row in rows))
     lines = []

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from airflow_ft_events.api.errors import FineTuningInputError
 from airflow_ft_events.clock import clock
-from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_conn_id, check_early
+from airflow_ft_events.errors import FineTuningInputError
+from airflow_ft_events.parameters import DEFAULT_CONN_ID, check_conn_id, check_early
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

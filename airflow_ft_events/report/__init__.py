@@ -1,1 +1,7 @@
-"""What a job's log has to show: its curves and marks, and the page that holds them."""
+"""What a job's log has to show: its curves, the figure that draws them, and the page that holds it."""
+
+from __future__ import annotations
+
+from airflow_ft_events.report.figure import report_page, training_figure
+
+__all__ = ["report_page", "training_figure"]

@@ -159,7 +159,7 @@ def _mean_around(values: Sequence[float], place: int, half: int) -> float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ChartMark:
     """What was said at one step: the row it is drawn in, the texts, and the outcome where it is the end."""
 
     row: Row
@@ -184,7 +184,7 @@ class LogView:
 
     events: list[Event]
     curves: list[Curve]
-    marks: list[Mark]
+    marks: list[ChartMark]
     end: Event | None
     outcome: str | None
     from_messages: bool
@@ -307,7 +307,7 @@ def _end_of(events: Sequence[Event]) -> tuple[Event | None, str | None]:
     return None, None
 
 
-def _marks_of(events: Sequence[Event], end: Event | None, outcome: str | None) -> list[Mark]:
+def _marks_of(events: Sequence[Event], end: Event | None, outcome: str | None) -> list[ChartMark]:
     texts: dict[tuple[Row, int], list[str]] = {}
     step = 0
     for event in events:
@@ -322,7 +322,7 @@ def _marks_of(events: Sequence[Event], end: Event | None, outcome: str | None) -
         said.append(one_line(message or event.type, limit=300))
     order = list(Row)
     return [
-        Mark(row, place, tuple(said), outcome if row is Row.END else None)
+        ChartMark(row, place, tuple(said), outcome if row is Row.END else None)
         for (row, place), said in sorted(
             texts.items(), key=lambda pair: (order.index(pair[0][0]), pair[0][1])
         )

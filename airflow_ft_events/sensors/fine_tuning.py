@@ -16,11 +16,11 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_ft_events.api.errors import FineTuningError, error_from_dict
 from airflow_ft_events.clock import clock
+from airflow_ft_events.errors import FineTuningError, error_from_dict
 from airflow_ft_events.events import Event, last_metrics, one_line, short_utc
 from airflow_ft_events.exceptions import FineTuningJobCancelled, FineTuningJobFailed
-from airflow_ft_events.inputs import (
+from airflow_ft_events.parameters import (
     DEFAULT_CONN_ID,
     DEFERRAL_KEY,
     check_conn_id,
@@ -33,11 +33,12 @@ from airflow_ft_events.inputs import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_ft_events.api.settings import Settings
+    from airflow_ft_events.connection.settings import Settings
     from airflow_ft_events.hooks.fine_tuning import FineTuningHook
     from airflow_ft_events.jobs import JobOutcome
-    from airflow_ft_events.waitlog import LogEvents, WaitLog
-    from airflow_ft_events.watch import JobWatch, Look
+    from airflow_ft_events.waiting.poller import JobPoller
+    from airflow_ft_events.waiting.state import PollResult
+    from airflow_ft_events.waiting.task_log import LogEvents, TaskLog
 
 LEAST_INTERVAL = 1.0
 """Seconds between polls of a deferred task with ``poke_interval=0``."""
@@ -94,9 +95,9 @@ class FineTuningEventsSensor(BaseSensorOperator):
         self.log_events = log_events
         self.max_poll_failures = max_poll_failures
         self.cancel_on_kill = cancel_on_kill
-        self._watch: JobWatch | None = None
+        self._poller: JobPoller | None = None
         self._hook: FineTuningHook | None = None
-        self._wait_log: WaitLog | None = None
+        self._task_log: TaskLog | None = None
         self._task_instance: Any = None
         check_early(job_id)
         check_conn_id(conn_id)
@@ -112,7 +113,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         :raises FineTuningError: the job could not be asked for.
         :raises AirflowSensorTimeout: the job did not end in time.
         """
-        self._hook = self._watch = self._wait_log = None
+        self._hook = self._poller = self._task_log = None
         if self.deferrable:
             self._task_instance = context.get("ti")
             return self._look_and_defer()
@@ -124,15 +125,15 @@ class FineTuningEventsSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
         """:returns: the result once the job has ended, else False."""
-        look = self._look(poked_before=self.mode == "reschedule" and self._was_poked_before(context))
-        if look.error is not None:
-            raise look.error
-        if look.outcome is None:
+        result = self._poll_once(poked_before=self.mode == "reschedule" and self._was_poked_before(context))
+        if result.error is not None:
+            raise result.error
+        if result.outcome is None:
             return False
-        return PokeReturnValue(is_done=True, xcom_value=self._result(look.outcome))
+        return PokeReturnValue(is_done=True, xcom_value=self._result(result.outcome))
 
     def _last_status(self) -> str | None:
-        return self._watch.status if self._watch else None
+        return self._poller.status if self._poller else None
 
     def _was_poked_before(self, context: Context) -> bool:
         """Whether another process of this wait has poked before: reschedule mode remembers nothing else."""
@@ -143,17 +144,17 @@ class FineTuningEventsSensor(BaseSensorOperator):
         began = getattr(context.get("ti"), "start_date", None)
         return began is not None and clock().now() - began.timestamp() >= max(self.poke_interval, 1.0)
 
-    def _look(self, *, poked_before: bool = False) -> Look:
+    def _poll_once(self, *, poked_before: bool = False) -> PollResult:
         """Look once at the job, the same in every mode, and log what is new."""
         hook = self._worker_hook()
-        is_new = self._watch is None
-        if self._watch is None or self._wait_log is None:
-            from airflow_ft_events.waitlog import WaitLog
-            from airflow_ft_events.watch import JobWatch
+        is_new = self._poller is None
+        if self._poller is None or self._task_log is None:
+            from airflow_ft_events.waiting.poller import JobPoller
+            from airflow_ft_events.waiting.task_log import TaskLog
 
-            self._wait_log = WaitLog(self.log_events)
+            self._task_log = TaskLog(self.log_events)
             settings, job_id = hook.settings, check_job_id(self.job_id)
-            self._watch = JobWatch(
+            self._poller = JobPoller(
                 settings=settings,
                 job_id=job_id,
                 interval=self.poke_interval,
@@ -163,15 +164,15 @@ class FineTuningEventsSensor(BaseSensorOperator):
             )
             if not poked_before:
                 self._log_start(settings)
-        look = hook.look(self._watch)
-        events, more_before = look.events, look.more_before
+        result = hook.poll(self._poller)
+        events, more_before = result.events, result.more_before
         if is_new and poked_before and not self.exponential_backoff:
-            since = look.server_now - self.poke_interval - SHOWN_AGAIN
+            since = result.server_now - self.poke_interval - SHOWN_AGAIN
             events = [event for event in events if event.created_at is None or event.created_at >= since]
             more_before = False
-        for level, text in (*self._wait_log.lines(events, more_before=more_before), *look.notes):
+        for level, text in (*self._task_log.lines(events, more_before=more_before), *result.notes):
             getattr(self.log, level)("%s", hook.redact.text(text))
-        return look
+        return result
 
     def _log_start(self, settings: Settings) -> None:
         server = (self.job_id, settings.root, settings.vendor.name, self.conn_id)
@@ -194,11 +195,11 @@ class FineTuningEventsSensor(BaseSensorOperator):
     def _look_and_defer(self) -> dict[str, Any]:
         started = clock().now()
         try:
-            look = self._look()
-            if look.error is not None:
-                raise look.error
-            if look.outcome is not None:
-                return self._result(look.outcome)
+            result = self._poll_once()
+            if result.error is not None:
+                raise result.error
+            if result.outcome is not None:
+                return self._result(result.outcome)
         except (FineTuningError, AirflowFailException) as error:
             self._end(error)
         self._defer(end_time=started + self.timeout)
@@ -206,9 +207,9 @@ class FineTuningEventsSensor(BaseSensorOperator):
     def _defer(self, *, end_time: float) -> NoReturn:
         from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
 
-        watch = self._watch
-        mark = watch.mark if watch else None
-        order = mark.order if mark else None
+        poller = self._poller
+        bookmark = poller.bookmark if poller else None
+        order = bookmark.order if bookmark else None
         if self.cancel_on_kill and (deferral := getattr(self._task_instance, "id", None)):
             self._task_instance.xcom_push(key=DEFERRAL_KEY, value=str(deferral))
         self.defer(
@@ -221,8 +222,8 @@ class FineTuningEventsSensor(BaseSensorOperator):
                 max_poll_failures=self.max_poll_failures,
                 cancel_on_kill=self.cancel_on_kill,
                 silent_fail=self.silent_fail,
-                job_seen=watch.job_seen if watch else False,
-                newer_than=mark.last_id if mark else None,
+                job_seen=poller.job_seen if poller else False,
+                newer_than=bookmark.last_id if bookmark else None,
                 order=order.value if order else None,
             ),
             method_name="execute_complete",
@@ -318,7 +319,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
 
     def _result(self, outcome: JobOutcome) -> dict[str, Any]:
         """Fill in metrics and last event by one last read, and return or raise what the outcome asks for."""
-        from airflow_ft_events.evidence import completed
+        from airflow_ft_events.waiting.evidence import completed
 
         events = self._last_events()
         last = events[-1].raw if events else None
@@ -372,7 +373,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         )
         parts.append(f". {next_step}; retrying this task would find the same job.")
         if events:
-            from airflow_ft_events.waitlog import text_of
+            from airflow_ft_events.waiting.task_log import text_of
 
             shown = [f"  {text_of(event, limit=200)}" for event in events[-LAST_EVENTS:]]
             parts.append("\nIts last events:\n" + "\n".join(shown))

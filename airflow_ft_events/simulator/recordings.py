@@ -202,8 +202,8 @@ def _is_archive(path: str) -> bool:
 
 def _of_archive(path: str) -> Recording:
     # only who replays an archive needs what reads one
-    from airflow_ft_events.api.errors import FineTuningError
     from airflow_ft_events.archive.reader import StoredArchive
+    from airflow_ft_events.errors import FineTuningError
 
     try:
         manifest, events = StoredArchive.at(path).read()

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_ft_events.api.errors import FineTuningInputError
 from airflow_ft_events.archive.layout import INFER, check_path, layout_of
-from airflow_ft_events.inputs import DEFAULT_CONN_ID, check_job_id, is_template
+from airflow_ft_events.errors import FineTuningInputError
 from airflow_ft_events.operators.settled import SettledLogOperator
+from airflow_ft_events.parameters import DEFAULT_CONN_ID, check_job_id, is_template
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
-    from airflow_ft_events.api.feed import EventFeed, Mark, Pages
+    from airflow_ft_events.api.bookmark import Bookmark
+    from airflow_ft_events.api.pages import Pages
+    from airflow_ft_events.api.paging import EventFeed
     from airflow_ft_events.archive.manifest import JobFacts, Manifest
     from airflow_ft_events.archive.writer import ArchiveWriter
     from airflow_ft_events.events import Event
@@ -148,12 +150,12 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
         settled: bool,
         must_end: bool = False,
     ) -> dict[str, Any] | None:
-        def read_log(mark: Mark | None, pages: Pages) -> EventFeed | None:
-            feed = hook.read_events(self.job_id, newer_than=mark, pages=pages, must_end=must_end)
+        def read_log(bookmark: Bookmark | None, pages: Pages) -> EventFeed | None:
+            feed = hook.read_events(self.job_id, newer_than=bookmark, pages=pages, must_end=must_end)
             return None if must_end and not hook.shows_end(feed) else feed
 
         def make_report(events: Iterator[Event], manifest: Manifest) -> str:
-            from airflow_ft_events.figures import report_page
+            from airflow_ft_events.report.figure import report_page
 
             told = job.fields if job else {}
             names = ("fine_tuned_model", "trained_tokens", "finished_at", "error")

@@ -1,1 +1,1 @@
-"""The trigger: a wait in the triggerer."""
+"""The triggers, and what all waits of a triggerer share."""

@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_ft_events.api.bookmark import Bookmark
 from airflow_ft_events.api.calls import ReadAgain, aconverse
-from airflow_ft_events.api.errors import FineTuningError, FineTuningInputError
-from airflow_ft_events.api.feed import Mark
 from airflow_ft_events.clock import clock
+from airflow_ft_events.errors import FineTuningError, FineTuningInputError
 from airflow_ft_events.events import Order, one_line, short_utc
 from airflow_ft_events.hooks.client import import_off_loop, not_read_again
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
-from airflow_ft_events.inputs import DEFERRAL_KEY, check_job_id
-from airflow_ft_events.patience import Failures
-from airflow_ft_events.triggers.wait_stats import count_poll, counted_wait
-from airflow_ft_events.waitlog import LogEvents, WaitLog
-from airflow_ft_events.watch import JobWatch, Look
+from airflow_ft_events.parameters import DEFERRAL_KEY, check_job_id
+from airflow_ft_events.triggers.stats import count_poll, counted_wait
+from airflow_ft_events.waiting.poller import JobPoller
+from airflow_ft_events.waiting.state import PollResult
+from airflow_ft_events.waiting.streaks import Failures
+from airflow_ft_events.waiting.task_log import LogEvents, TaskLog
 
 if TYPE_CHECKING:
-    from airflow_ft_events.api.network import Network
-    from airflow_ft_events.api.settings import Settings
-    from airflow_ft_events.api.shared_client import SharedClient
+    from airflow_ft_events.connection.network import Network
+    from airflow_ft_events.connection.settings import Settings
+    from airflow_ft_events.triggers.shared_client import SharedClient
 
 T = TypeVar("T")
 JITTER = 0.1
@@ -167,7 +168,7 @@ class FineTuningEventsTrigger(BaseTrigger):
             return False
 
     async def _wait(self) -> dict[str, Any]:
-        shared = await import_off_loop("airflow_ft_events.api.shared_client")
+        shared = await import_off_loop("airflow_ft_events.triggers.shared_client")
         while True:
             try:
                 check_job_id(self.job_id)
@@ -186,39 +187,41 @@ class FineTuningEventsTrigger(BaseTrigger):
 
     async def _follow(self, client: SharedClient) -> dict[str, Any]:
         """Follow the job to its end, or to the end of the wait."""
-        watch = self._new_watch(client.settings)
-        wait_log = WaitLog(self.log_events, quiet=not self.log.isEnabledFor(logging.INFO))
-        await self._sleep(client, self.poll_interval * client.turn())
+        poller = self._new_poller(client.settings)
+        task_log = TaskLog(self.log_events, quiet=not self.log.isEnabledFor(logging.INFO))
+        await self._sleep(client, self.poll_interval * client.slot())
         while True:
             last = self.end_time is not None and clock().now() >= self.end_time
-            look = await self._look(watch, client, alone=last)
-            count_poll(look, client)
-            self._log_look(look, wait_log, client.settings)
-            if look.outcome is not None:
-                told = client.settings.redact.json(look.outcome.as_dict())
+            result = await self._poll_once(poller, client, alone=last)
+            count_poll(result, client)
+            self._log_result(result, task_log, client.settings)
+            if result.outcome is not None:
+                told = client.settings.redact.json(result.outcome.as_dict())
                 return {"kind": "outcome", "outcome": told}
-            if look.error is not None:
+            if result.error is not None:
                 if not self.silent_fail:
-                    return {"kind": "error", "error": look.error.as_dict()}
-                self.log.error("%s (silent_fail: going on waiting)", look.error)
+                    return {"kind": "error", "error": result.error.as_dict()}
+                self.log.error("%s (silent_fail: going on waiting)", result.error)
             if last:
-                return {"kind": "timeout", "status": watch.status, "asked": look.asked}
-            gap = look.wait * (1 - JITTER + 2 * JITTER * clock().luck())
-            del look  # its events would lie in memory for as long as the wait sleeps
+                return {"kind": "timeout", "status": poller.status, "asked": result.asked}
+            gap = result.wait * (1 - JITTER + 2 * JITTER * clock().jitter())
+            del result  # its events would lie in memory for as long as the wait sleeps
             await self._sleep(client, gap)
 
-    async def _look(self, watch: JobWatch, client: SharedClient, *, alone: bool) -> Look:
+    async def _poll_once(self, poller: JobPoller, client: SharedClient, *, alone: bool) -> PollResult:
         """Look once; a wait's last look is its own and not one that others share."""
-        watch.use(client.settings)
-        events_every = math.inf if self.log_events == "none" else EVENTS_EVERY if client.board.in_use else 0.0
+        poller.use(client.settings)
+        events_every = (
+            math.inf if self.log_events == "none" else EVENTS_EVERY if client.job_list.in_use else 0.0
+        )
         now = clock().now()
         left = self.end_time - now if self.end_time is not None else math.inf
         patience = max(0.0, min(events_every, LONGEST_PATIENCE, left))
         send = client.send_alone if alone else partial(client.send, patience=patience)
-        poll = watch.poll(now=now, events_every=events_every)
+        poll = poller.poll(now=now, events_every=events_every)
         return await aconverse(poll, send, read_again=partial(self._read_again, client))
 
-    def _new_watch(self, settings: Settings) -> JobWatch:
+    def _new_poller(self, settings: Settings) -> JobPoller:
         until = short_utc(self.end_time)
         self.log.info(
             "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s %s.",
@@ -230,13 +233,13 @@ class FineTuningEventsTrigger(BaseTrigger):
             f"until {until}" if until else "without a deadline",
         )
         order = Order(self.order) if self.order else None
-        return JobWatch(
+        return JobPoller(
             settings=settings,
             job_id=self.job_id,
             interval=self.poll_interval,
             max_failures=self.max_poll_failures,
             job_seen=self.job_seen,
-            mark=Mark(ids=(self.newer_than,), order=order) if self.newer_than else None,
+            bookmark=Bookmark(ids=(self.newer_than,), order=order) if self.newer_than else None,
         )
 
     async def _read_again(self, client: SharedClient, step: ReadAgain) -> Settings | FineTuningError:
@@ -284,10 +287,10 @@ class FineTuningEventsTrigger(BaseTrigger):
                 return
             pause = client.pause_left()
             # after a pause the waits begin again one by one
-            gap = pause + self.poll_interval * client.turn() if pause > 0 else 0.0
+            gap = pause + self.poll_interval * client.slot() if pause > 0 else 0.0
 
-    def _log_look(self, look: Look, wait_log: WaitLog, settings: Settings) -> None:
-        for level, text in (*wait_log.lines(look.events, more_before=look.more_before), *look.notes):
+    def _log_result(self, result: PollResult, task_log: TaskLog, settings: Settings) -> None:
+        for level, text in (*task_log.lines(result.events, more_before=result.more_before), *result.notes):
             getattr(self.log, level)("%s", settings.redact.text(text))
 
 

@@ -22,7 +22,7 @@ PREPARED = (
     "airflow_ft_events.hooks.fine_tuning",
     "airflow_ft_events.archive.parquet",
     "airflow_ft_events.archive.writer",
-    "airflow_ft_events.figures",
+    "airflow_ft_events.report.figure",
     "airflow.providers.amazon.aws.fs.s3",
     "airflow.providers.amazon.aws.hooks.s3",
     "aiobotocore.session",

@@ -46,7 +46,7 @@ class DrivenClock(Clock):
     def __init__(self, moment: float = START) -> None:
         self.start = self.moment = moment
         self.naps: list[float] = []
-        self.lucky = 0.5
+        self.drawn_jitter = 0.5
         self.plans: list[tuple[float, Callable[[], None]]] = []
 
     def now(self) -> float:
@@ -74,8 +74,8 @@ class DrivenClock(Clock):
         self.sleep(seconds)
         await asyncio.sleep(0)
 
-    def luck(self) -> float:
-        return self.lucky
+    def jitter(self) -> float:
+        return self.drawn_jitter
 
 
 @pytest.fixture(autouse=True)

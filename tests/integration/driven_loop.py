@@ -10,9 +10,9 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from airflow_ft_events.api.aio import AsyncTransport
-from airflow_ft_events.api.exchange import ApiFault, ApiRequest, FaultKind, Reply
+from airflow_ft_events.api.exchange import ApiFault, ApiRequest, ApiResult, FaultKind
 from airflow_ft_events.clock import Clock, driven_by
+from airflow_ft_events.transport.aio import AsyncTransport
 
 T = TypeVar("T")
 START = 1_800_000_000.0
@@ -80,7 +80,7 @@ class DrivenTime(Clock):
     def now(self) -> float:
         return START + self._selector.passed
 
-    def luck(self) -> float:
+    def jitter(self) -> float:
         return self._random.random()
 
     def at(self, seconds: float, act: Callable[[], object]) -> None:
@@ -107,7 +107,7 @@ class DrivenTime(Clock):
         """Let no time pass while a request is under way."""
         send = AsyncTransport.send
 
-        async def counted(transport: AsyncTransport, request: ApiRequest) -> Reply:
+        async def counted(transport: AsyncTransport, request: ApiRequest) -> ApiResult:
             self._count(1)
             timed_out = False
             try:

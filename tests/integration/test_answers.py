@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.api import aio, bounded_http
-from airflow_ft_events.api.errors import FineTuningApiError
+from airflow_ft_events.errors import FineTuningApiError
 from airflow_ft_events.events import json_safe
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+from airflow_ft_events.transport import aio, bounded_http
 from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
 from tests.integration.conftest import Listener
 

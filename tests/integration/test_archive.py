@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.api.errors import FineTuningArchiveError
 from airflow_ft_events.archive import read_archive
+from airflow_ft_events.errors import FineTuningArchiveError
 from airflow_ft_events.events import EventIds
 from tests.integration.archive_places import PLACES, Place, archived, aws_connection, events_of, s3_server
 from tests.integration.conftest import Family

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.api.errors import FineTuningArchiveError, FineTuningInputError
 from airflow_ft_events.archive import read_archive
 from airflow_ft_events.archive.storage import LocalStorage, ObjectStorage
 from airflow_ft_events.clock import Clock, driven_by
+from airflow_ft_events.errors import FineTuningArchiveError, FineTuningInputError
 from tests.integration.archive_places import (
     PLACES,
     SECRET,
@@ -136,7 +136,7 @@ def test_a_task_that_should_be_dead_does_not_undo_what_its_retry_wrote(
             manifests[0] = archived(sim.job_id, path)
         return "<html></html>"
 
-    monkeypatch.setattr("airflow_ft_events.figures.report_page", lambda *_, **__: retry())
+    monkeypatch.setattr("airflow_ft_events.report.figure.report_page", lambda *_, **__: retry())
     with pytest.raises(FineTuningArchiveError, match="was written by another run"):
         archived(sim.job_id, path, report=True)
     assert read_archive(path) == events_of(25)

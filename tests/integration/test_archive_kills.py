@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.api.errors import FineTuningArchiveError
 from airflow_ft_events.archive import read_archive
+from airflow_ft_events.errors import FineTuningArchiveError
 from tests.integration.archive_places import (
     PLACES,
     Place,

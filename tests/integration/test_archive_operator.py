@@ -10,8 +10,8 @@ import pyarrow.parquet
 import pytest
 from airflow.providers.common.compat.sdk import DAG, BaseOperator, ObjectStoragePath, TaskDeferred
 
-from airflow_ft_events.api.errors import FineTuningApiError, FineTuningInputError
 from airflow_ft_events.archive import read_archive
+from airflow_ft_events.errors import FineTuningApiError, FineTuningInputError
 from airflow_ft_events.events import EventIds, epoch_seconds, flat_numbers
 from airflow_ft_events.simulator import Answer
 from airflow_ft_events.simulator.faults import ReceivedRequest

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.api.errors import FineTuningArchiveError, FineTuningInputError
 from airflow_ft_events.archive import read_archive
+from airflow_ft_events.errors import FineTuningArchiveError, FineTuningInputError
 from airflow_ft_events.exceptions import FineTuningGateViolated
 from airflow_ft_events.operators.fine_tuning import FineTuningGateOperator
 from airflow_ft_events.simulator import RecordingError, load_recording, simulate

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from airflow.models.connection import Connection
 
-from airflow_ft_events.api.settings import Settings, settings_of
+from airflow_ft_events.connection.settings import Settings, settings_of
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.provider_info import get_provider_info
 

@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
-from airflow_ft_events.conditions import ConditionError
 from airflow_ft_events.events import json_safe, metrics_table
 from airflow_ft_events.exceptions import (
     FineTuningAnswerError,
@@ -25,6 +24,7 @@ from airflow_ft_events.exceptions import (
     FineTuningJobNotFound,
     FineTuningPagingError,
 )
+from airflow_ft_events.gate.conditions import ConditionError
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.operators.fine_tuning import FineTuningEventsOperator, FineTuningGateOperator
 from airflow_ft_events.simulator import Simulator

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import pytest
 
-from airflow_ft_events.api import aio, calls, sync
+from airflow_ft_events.api import calls
 from airflow_ft_events.exceptions import (
     FineTuningAnswerError,
     FineTuningApiError,
@@ -24,6 +24,7 @@ from airflow_ft_events.exceptions import (
     FineTuningRateLimited,
 )
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+from airflow_ft_events.transport import aio, sync
 
 JOB = {"id": "ftjob-1", "object": "fine_tuning.job", "status": "running"}
 EVENTS = 110
@@ -182,7 +183,7 @@ def test_a_fault_is_tried_again(
     connect(sim)
     # an async client may try a lost connection again by itself: more faults than any of its tries
     sim.fail_next(3, **fault)
-    clock.lucky = 1.0
+    clock.drawn_jitter = 1.0
     assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
     if "status" in fault or "truncate" in fault:
         assert clock.naps == [1.0, 2.0, 4.0]

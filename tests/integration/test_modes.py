@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 import requests
 
-from airflow_ft_events.api import aio
 from airflow_ft_events.exceptions import FineTuningJobFailed, FineTuningJobNotFound
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+from airflow_ft_events.transport import aio
 from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
 
 
@@ -202,9 +202,9 @@ class TestRunNeverRaises:
     @pytest.mark.parametrize(
         "where",
         [
-            "airflow_ft_events.watch.JobWatch.poll",
-            "airflow_ft_events.waitlog.WaitLog.lines",
-            "airflow_ft_events.api.aio.AsyncTransport.send",
+            "airflow_ft_events.waiting.poller.JobPoller.poll",
+            "airflow_ft_events.waiting.task_log.TaskLog.lines",
+            "airflow_ft_events.transport.aio.AsyncTransport.send",
         ],
     )
     def test_when_its_own_machinery_breaks(

@@ -263,7 +263,7 @@ def test_a_netrc_entry_never_replaces_the_key(
 def test_a_session_is_shared_by_what_reaches_its_server_the_same_way_only(
     simulated: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from airflow_ft_events.api.network import network_of
+    from airflow_ft_events.connection.network import network_of
 
     def network(**extra: Any) -> Any:
         connect("https://ft.example/v1", **extra)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.inputs import DEFERRAL_KEY
+from airflow_ft_events.parameters import DEFERRAL_KEY
 from airflow_ft_events.simulator import Simulator
 from airflow_ft_events.triggers import fine_tuning
 from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger

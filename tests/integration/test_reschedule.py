@@ -35,7 +35,7 @@ def test_later_pokes_log_what_is_new_and_not_the_whole_page_again(
 ) -> None:
     sim = simulated(outcome="failed")
     connect(sim)
-    said = mocker.patch("airflow_ft_events.waitlog.WaitLog.lines", autospec=True, return_value=[])
+    said = mocker.patch("airflow_ft_events.waiting.task_log.TaskLog.lines", autospec=True, return_value=[])
     follow("reschedule", sim.job_id, poke_interval=50, raise_on_failure=False)
     shown = [[event.id for event in call.args[1]] for call in said.call_args_list]
     whole = [event.id for event in FineTuningHook().read_events(sim.job_id).collected_events()]

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.api import job_board
 from airflow_ft_events.api.calls import job_request
-from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest
+from airflow_ft_events.api.exchange import ApiRequest, ApiResponse
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.simulator import Simulator
 from airflow_ft_events.simulator.faults import Answer, ReceivedRequest
+from airflow_ft_events.triggers import job_list
 from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
-from airflow_ft_events.watch import JobWatch
+from airflow_ft_events.waiting.poller import JobPoller
 from tests.integration.conftest import Family, Listener, port_of, pump
 from tests.integration.driven_loop import START, DrivenTime
 
@@ -41,7 +41,7 @@ def time() -> DrivenTime:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Whether each wait asks for itself, or all share looks at the job list."""
     if request.param == "singly":
-        monkeypatch.setattr(job_board, "ENOUGH_WAITS", 1_000_000)
+        monkeypatch.setattr(job_list, "ENOUGH_WAITS", 1_000_000)
     return str(request.param)
 
 
@@ -127,7 +127,7 @@ def test_a_poll_of_a_log_of_ten_thousand_events_takes_one_or_two_requests(
     told = [{"offset": number - before, "message": f"Step {number}"} for number in range(before)]
     if events_flow:
         told += [{"offset": at, "message": f"At {at}"} for at in range(10, int((polls + 2) * INTERVAL), 10)]
-    polled = mocker.spy(JobWatch, "poll")
+    polled = mocker.spy(JobPoller, "poll")
     with Simulator([{"events": told}], vendor=family.name, clock=time.now) as sim:
         connect(sim)
         newest = sim.list_events(sim.job_id)[-1].get("id")
@@ -169,16 +169,16 @@ def test_news_are_heard_with_the_look_that_brings_them_however_long_a_list_takes
         settings = FineTuningHook().settings
     job = {"id": "ftjob-1", "status": "running"}
 
-    async def send(request: ApiRequest) -> ApiAnswer:
+    async def send(request: ApiRequest) -> ApiResponse:
         if request.job_id is None:
             looks.append(time.passed)
             await asyncio.sleep(list_takes)
         status = "running" if time.passed < changes else "queued"
         body = json.dumps({"data": [{**job, "status": status}], "has_more": False})
-        return ApiAnswer(200, {}, body.encode())
+        return ApiResponse(200, {}, body.encode())
 
     async def listen() -> float:
-        board = job_board.JobBoard(send, pause_left=lambda: 0.0)
+        board = job_list.JobList(send, pause_left=lambda: 0.0)
         board.waits, board.period, board.settings = 20, 0.2, settings
         while True:
             answer = await board.send(job_request(settings, "ftjob-1"), patience=60.0)
@@ -306,7 +306,7 @@ class TestTrouble:
             )
             broken = next(at for at in lists if at >= 300)
             back = next(at for at in lists if at > broken)
-            assert back - broken >= job_board.OFF_FOR
+            assert back - broken >= job_list.OFF_FOR
             assert sum(broken < at < back for at in jobs.elements()) >= SOME
             assert max(jobs.values()) <= SOME / 3
 

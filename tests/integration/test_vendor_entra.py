@@ -10,8 +10,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from airflow_ft_events.api import entra
-from airflow_ft_events.api.errors import FineTuningApiError, FineTuningAuthError
+from airflow_ft_events.connection import entra
+from airflow_ft_events.errors import FineTuningApiError, FineTuningAuthError
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
 HOUR = 3600.0

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from airflow_ft_events.api import entra
+from airflow_ft_events.connection import entra
 from airflow_ft_events.exceptions import FineTuningAuthError
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.jobs import triggerer_job_runner
 
-from airflow_ft_events.triggers import wait_stats
+from airflow_ft_events.triggers import stats as wait_stats
 from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
 
 

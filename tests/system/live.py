@@ -36,7 +36,7 @@ STARTS_WITHIN = 180.0
 PRELOADED = """
 import airflow.sdk.execution_time.task_runner, requests
 import airflow_ft_events.hooks.fine_tuning, airflow_ft_events.sensors.fine_tuning
-import airflow_ft_events.api.sync, airflow_ft_events.triggers.fine_tuning
+import airflow_ft_events.transport.sync, airflow_ft_events.triggers.fine_tuning
 """
 """What the scheduler imports once, so that hundreds of forked workers need not."""
 
@@ -477,7 +477,7 @@ class Api:
 
     def fail_unfinished(self, dag_id: str) -> None:
         """
-        Mark the runs of a Dag that have not ended as failed.
+        Bookmark the runs of a Dag that have not ended as failed.
 
         :param dag_id: the Dag.
         """
@@ -496,7 +496,7 @@ class Api:
 
     def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
         """
-        Mark a task, as a user does.
+        Bookmark a task, as a user does.
 
         :param dag_id: the Dag.
         :param run_id: the run.

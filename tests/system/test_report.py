@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from airflow_ft_events.figures import report_page
+from airflow_ft_events.report.figure import report_page
 from airflow_ft_events.simulator import Simulator
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]

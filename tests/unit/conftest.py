@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.api.exchange import ApiAnswer, ApiRequest
-from airflow_ft_events.api.feed import EventFeed
-from airflow_ft_events.api.settings import Settings, settings_of
+from airflow_ft_events.api.exchange import ApiRequest, ApiResponse
+from airflow_ft_events.api.paging import EventFeed
+from airflow_ft_events.connection.settings import Settings, settings_of
 
 KEY = "sk-proj-Zx81QmRt44LpWv09"
 
@@ -43,10 +43,10 @@ def made_log(size: int, *, gap: float = 1) -> list[dict[str, Any]]:
     return [made_event(number, at=number * gap) for number in range(size)]
 
 
-def json_answer(body: Any, *, status: int = 200, **headers: str) -> ApiAnswer:
+def json_answer(body: Any, *, status: int = 200, **headers: str) -> ApiResponse:
     """An answer with a JSON body; underscores in header names stand for hyphens."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return ApiAnswer(
+    return ApiResponse(
         status,
         {"content-type": "application/json", **given},
         body if isinstance(body, bytes) else _dump(body),
@@ -86,7 +86,7 @@ class EventsServer:
     date: float | None = None
     requests: list[ApiRequest] = field(default_factory=list)
 
-    def __call__(self, request: ApiRequest) -> ApiAnswer:
+    def __call__(self, request: ApiRequest) -> ApiResponse:
         self.requests.append(request)
         if self.before_answer:
             self.before_answer(len(self.requests))
@@ -116,7 +116,7 @@ class EventsServer:
         return event
 
 
-def walked(feed: EventFeed, server: Callable[[ApiRequest], ApiAnswer], *, most: int = 2_000) -> EventFeed:
+def walked(feed: EventFeed, server: Callable[[ApiRequest], ApiResponse], *, most: int = 2_000) -> EventFeed:
     """Walk to the end; a walk of more than ``most`` requests is taken for one without an end."""
     for _ in range(most):
         request = feed.next_request()
@@ -151,7 +151,7 @@ class Kit:
     settings: Callable[..., Settings] = made_settings
     event: Callable[..., dict[str, Any]] = made_event
     log: Callable[..., list[dict[str, Any]]] = made_log
-    answer: Callable[..., ApiAnswer] = json_answer
+    answer: Callable[..., ApiResponse] = json_answer
     server: type[EventsServer] = EventsServer
     walk: Callable[..., EventFeed] = walked
     converse: Callable[..., Any] = conversed

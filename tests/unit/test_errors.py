@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.api.errors import (
+from airflow_ft_events.errors import (
     FineTuningAnswerError,
     FineTuningApiError,
     FineTuningAuthError,

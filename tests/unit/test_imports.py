@@ -13,19 +13,19 @@ import pytest
 CORE = [
     "airflow_ft_events.events",
     "airflow_ft_events.jobs",
-    "airflow_ft_events.evidence",
+    "airflow_ft_events.waiting.evidence",
     "airflow_ft_events.vendors",
-    "airflow_ft_events.watch",
-    "airflow_ft_events.patience",
-    "airflow_ft_events.routes",
-    "airflow_ft_events.waitlog",
-    "airflow_ft_events.inputs",
-    "airflow_ft_events.api.errors",
+    "airflow_ft_events.waiting.poller",
+    "airflow_ft_events.waiting.streaks",
+    "airflow_ft_events.api.routes",
+    "airflow_ft_events.waiting.task_log",
+    "airflow_ft_events.parameters",
+    "airflow_ft_events.errors",
     "airflow_ft_events.api.exchange",
-    "airflow_ft_events.api.feed",
-    "airflow_ft_events.api.page_facts",
+    "airflow_ft_events.api.paging",
+    "airflow_ft_events.api.matching",
     "airflow_ft_events.api.calls",
-    "airflow_ft_events.api.settings",
+    "airflow_ft_events.connection.settings",
 ]
 DAG_MODULES = ["airflow_ft_events.sensors.fine_tuning", "airflow_ft_events.operators.fine_tuning"]
 
@@ -75,7 +75,7 @@ def dag_loads(project: Path) -> set[str]:
     ],
 )
 def test_the_pure_core_does_not_load(core_loads: set[str], module: str) -> None:
-    assert "airflow_ft_events.watch" in core_loads
+    assert "airflow_ft_events.waiting.poller" in core_loads
     assert module not in core_loads
 
 
@@ -89,7 +89,7 @@ def test_each_module_of_the_core_can_be_imported_first(project: Path, module: st
 def test_the_modules_of_a_dag_load_no_http_library_that_airflow_does_not(
     project: Path, dag_loads: set[str]
 ) -> None:
-    libraries = {"requests", "aiohttp", "airflow_ft_events.api.sync", "airflow_ft_events.api.aio"}
+    libraries = {"requests", "aiohttp", "airflow_ft_events.transport.sync", "airflow_ft_events.transport.aio"}
     before = loaded_by(["airflow.providers.common.compat.sdk", "airflow.triggers.base"], project)
     assert "airflow_ft_events.sensors.fine_tuning" in dag_loads
     assert libraries & dag_loads <= libraries & before

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.api.errors import FineTuningInputError
-from airflow_ft_events.conditions import check_conditions_early
-from airflow_ft_events.inputs import check_early, check_job_id, is_template
+from airflow_ft_events.errors import FineTuningInputError
+from airflow_ft_events.gate.conditions import check_conditions_early
+from airflow_ft_events.parameters import check_early, check_job_id, is_template
 from airflow_ft_events.transfers.fine_tuning_to_object_storage import FineTuningEventsToObjectStorageOperator
 
 

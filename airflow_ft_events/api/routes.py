@@ -1,0 +1,90 @@
+"""What an answer of one of a server's two routes, the job and its events, means for a wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from airflow_ft_events.api.exchange import ApiRequest, ApiResponse, ApiResult, error_of, retry_after
+from airflow_ft_events.connection.settings import Settings
+from airflow_ft_events.errors import FineTuningApiError, FineTuningError, FineTuningJobNotFound
+
+
+class Route(Enum):
+    """How one of the two routes did."""
+
+    OK = auto()
+    MISSING = auto()
+    """404, 405, 501 and other refusals, or an answer that cannot be read: there is no such route."""
+    FAULT = auto()
+    """No answer, or one that says nothing about the route: try again."""
+    PAUSE = auto()
+    """429."""
+    DENIED = auto()
+    """401 or 403."""
+    NOT_ASKED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """
+    What one request of a poll met.
+
+    :param route: how the route did.
+    :param error: what was wrong, where something was.
+    :param pause: seconds for which the server asks to be left alone; None where it does not say.
+    """
+
+    route: Route
+    error: FineTuningError | None = None
+    pause: float | None = None
+
+    @property
+    def is_404(self) -> bool:
+        """Whether the server says that there is no such job."""
+        return isinstance(self.error, FineTuningJobNotFound)
+
+
+NOT_ASKED = Answered(Route.NOT_ASKED)
+
+
+def route_of(error: FineTuningError) -> Route:
+    """
+    Tell what an error says about the route that was asked; the one place that calls a route missing.
+
+    :param error: what a request met.
+    """
+    if not isinstance(error, FineTuningApiError):
+        return Route.MISSING  # an answer that cannot be read, or a cursor that does not advance
+    status = error.status
+    if status is None or status < 200 or status in (408, 409) or (status >= 500 and status != 501):
+        return Route.FAULT
+    if status == 429:
+        return Route.PAUSE
+    return Route.DENIED if status in (401, 403) else Route.MISSING
+
+
+def read_refusal(request: ApiRequest, reply: ApiResult, settings: Settings, *, now: float) -> Answered:
+    """
+    Sort a refusal, or no answer, by what it means for a wait.
+
+    :param request: what was asked.
+    :param reply: what came of it.
+    :param settings: the connection.
+    :param now: our clock, seconds since 1970.
+    """
+    error = error_of(request, reply, settings)
+    route = route_of(error)
+    asked = retry_after(reply, now=now) if route is Route.PAUSE and isinstance(reply, ApiResponse) else None
+    return Answered(route, error, pause=asked)
+
+
+def in_brief(error: FineTuningError | None) -> str:
+    """
+    Say in a few words why a route cannot be used, where the advice of the whole error would mislead.
+
+    :param error: what was wrong.
+    """
+    if isinstance(error, FineTuningApiError) and error.status is not None:
+        return f"it answers {error.status}"
+    return str(error).rstrip(".")

@@ -1,0 +1,113 @@
+"""What the environment says about the network, read once and passed to both clients."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from airflow_ft_events.connection.settings import Settings
+from airflow_ft_events.errors import FineTuningInputError
+
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """
+    How a server is reached. It can be compared, so that waits with the same one share a session.
+
+    :param proxy: proxy URL, or None for a direct way; it may hold a password.
+    :param ca: path of the CA bundle (file or folder), or None where certificates are not verified.
+    """
+
+    proxy: str | None = field(default=None, repr=False)
+    ca: str | None = None
+
+
+def network_of(settings: Settings) -> Network:
+    """
+    Read proxies and CA bundle from the environment, as requests understands them.
+
+    ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``; ``REQUESTS_CA_BUNDLE``,
+    ``CURL_CA_BUNDLE`` or ``SSL_CERT_FILE``, unless the connection's ``verify`` says otherwise. It imports
+    requests and reads files' states, so it is not for an event loop's thread.
+
+    :param settings: the connection.
+    :raises FineTuningInputError: for a proxy that not both clients can use, or a CA bundle that is not there.
+    """
+    import certifi
+    from requests.utils import get_environ_proxies, select_proxy
+
+    proxy = select_proxy(settings.root, get_environ_proxies(settings.root, no_proxy=None)) or None
+    if proxy:
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        if problem := _proxy_problem(proxy):
+            raise FineTuningInputError(
+                f"Connection {settings.conn_id!r}: the environment names a proxy {problem}. Set NO_PROXY for "
+                f"{urlsplit(settings.root).hostname} if it needs none.",
+                conn_id=settings.conn_id,
+            )
+    if settings.verify is False:
+        return Network(proxy=proxy)
+    found = settings.verify if isinstance(settings.verify, str) else None
+    origin = "the extra's 'verify'" if found else ""
+    for name in () if found else _CA_VARIABLES:
+        if os.environ.get(name):
+            found, origin = os.environ[name], name
+            break
+    if found and not Path(found).exists():
+        raise FineTuningInputError(
+            f"Connection {settings.conn_id!r}: the CA bundle that {origin} names is not there: {found}",
+            conn_id=settings.conn_id,
+        )
+    if found and (problem := _bundle_problem(found, Path(found).stat().st_mtime_ns)):
+        raise FineTuningInputError(
+            f"Connection {settings.conn_id!r}: the CA bundle that {origin} names cannot be used: {found} "
+            f"({problem}).",
+            conn_id=settings.conn_id,
+        )
+    return Network(proxy=proxy, ca=found or certifi.where())
+
+
+@lru_cache(maxsize=32)
+def _bundle_problem(path: str, changed: int) -> str | None:
+    """Say why a CA bundle cannot be used; reading a big one takes long, so once for each change."""
+    try:
+        tls_context(Network(ca=path))
+    except OSError as fault:
+        return fault.strerror or type(fault).__name__
+    return None
+
+
+def _proxy_problem(proxy: str) -> str | None:
+    """Say why not both clients can use a proxy, without showing it: it may hold a password."""
+    try:
+        parts = urlsplit(proxy)
+        whole = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        whole = False
+    if not whole:
+        return "that is not a URL with a host name; a password in it must be percent-encoded"
+    if parts.scheme not in ("http", "https"):
+        return f"of scheme {parts.scheme!r}; only http and https proxies can be used"
+    return None
+
+
+def tls_context(network: Network) -> ssl.SSLContext:
+    """
+    Build the TLS context; it reads the whole CA bundle, so it is not for an event loop's thread.
+
+    :param network: whose CA bundle is used.
+    """
+    if network.ca is None:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    if Path(network.ca).is_dir():
+        return ssl.create_default_context(capath=network.ca)
+    return ssl.create_default_context(cafile=network.ca)

@@ -1,0 +1,120 @@
+"""Redaction: the one room in which secrets are masked, for logs, errors, XComs and reprs alike."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_ft_events.connection.credential import Credential
+from airflow_ft_events.events import json_safe, one_line
+from airflow_ft_events.jobs import JobError, JobOutcome
+
+MASK = "***"
+SHORTEST = 4
+"""Characters below which a value is no secret that could be found in a text."""
+LONG = 16
+"""Characters from which on a secret cannot be an everyday word."""
+_KEY_LIKE = re.compile(
+    r"\b(?:sk|pk|rk)[-_][\w\-*.…]{6,}|\bkey[-_](?=[\w\-*.…]{0,100}\d)[\w\-*.…]{6,}"
+    r"|\beyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]*|\bBearer\s+(?=\S{0,100}\d)\S{6,}",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[^\s\"'<>]+")
+_PART = re.compile(r"[\w-]+", re.ASCII)
+# a colon before the first slash that begins no port; keys of S3 hold slashes themselves
+_PASSWORD_IN_PATH = re.compile(r"://[^/@]*:(?!\d+/).*@")
+_MORE_THAN_ADDRESS = re.compile(r"^[^/]*@|[?#].*", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Redactor:
+    """
+    Masks the secrets of one connection.
+
+    :param credential: the connection's credential.
+    :param values: the values of its further headers.
+    """
+
+    credential: Credential
+    values: tuple[str, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not appear in any text."""
+        found = (*self.credential.secrets, *self.values)
+        return tuple(value for value in found if len(value) >= SHORTEST)
+
+    def text(self, text: str) -> str:
+        """
+        Mask the secrets in a text that quotes the server.
+
+        :param text: may have several lines.
+        """
+        for secret in self.secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+    def line(self, text: object, *, limit: int = 500) -> str:
+        """
+        Make a server's or a library's words fit for messages: one line, with nothing that looks like a key.
+
+        Servers that refuse a key repeat parts of it, such as ``abc***xyz``.
+
+        :param text: the words.
+        :param limit: characters kept; default 500.
+        """
+        line = _KEY_LIKE.sub(MASK, self.text(one_line(text, limit=20_000)))
+        return one_line(_WORD.sub(lambda word: self._word(word[0]), line), limit=limit)
+
+    def _word(self, word: str) -> str:
+        least = 4 if "..." in word or "…" in word or "**" in word else 8
+        keys = self.credential.secrets
+        parts = [part for part in _PART.findall(word) if len(part) >= least]
+        if MASK in word or any(part in key for part in parts for key in keys):
+            return MASK + word[len(word.rstrip(".,;:)")) :]
+        return word
+
+    def json(self, value: Any) -> Any:
+        """
+        Make a value from the server fit for XCom, its long secrets masked: ``prod`` in a header is no key.
+
+        :param value: what was read from JSON, which must else stay as it came.
+        """
+        return json_safe(value, mask=self._long)
+
+    def _long(self, text: str) -> str:
+        for secret in self.secrets:
+            if len(secret) >= LONG:
+                text = text.replace(secret, MASK)
+        return text
+
+    def outcome(self, outcome: JobOutcome) -> JobOutcome:
+        """
+        Mask what a server should not have repeated in a job's error.
+
+        :param outcome: how the job ended.
+        """
+        if outcome.error is None:
+            return outcome
+        parts = {name: self.text(part) if part else part for name, part in outcome.error.as_dict().items()}
+        return replace(outcome, error=JobError(**parts))
+
+
+def redacted_path(path: str) -> str:
+    """
+    Make a storage path fit for messages.
+
+    :param path: it may hold a password.
+    """
+    return _PASSWORD_IN_PATH.sub(f"://{MASK}@", path)
+
+
+def redacted_url(url: str) -> str:
+    """
+    Make a base URL fit for messages: without user, password, query and fragment.
+
+    :param url: as somebody wrote it, perhaps no URL at all.
+    """
+    scheme, separator, rest = url.rpartition("://")
+    return one_line(f"{scheme}{separator}{_MORE_THAN_ADDRESS.sub('', rest)}", limit=120)

@@ -1,0 +1,117 @@
+"""Checks of what a Dag's author gives; cheap to import, since Dag parsing pays for it."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from urllib.parse import quote
+
+from airflow_ft_events.errors import FineTuningInputError
+from airflow_ft_events.events import one_line
+
+DEFERRAL_KEY = "deferral"
+"""XCom key under which a task with ``cancel_on_kill`` says which of its tries is deferred."""
+DEFAULT_CONN_ID = "fine_tuning_default"
+LOG_EVENTS = ("messages", "all", "none")
+_JINJA_MARKS = ("{{", "{%", "{#")
+_JOB_ID = re.compile(r"[A-Za-z0-9._:-]{1,256}")
+
+
+def check_job_id(job_id: object) -> str:
+    """
+    Check a job id before it becomes part of a path.
+
+    :param job_id: what the Dag, an XCom or a user gave.
+    :returns: the id, unchanged.
+    :raises FineTuningInputError: where it is empty, blank, too long, or holds anything but letters, digits
+        and ``._:-``.
+    """
+    if isinstance(job_id, str) and _JOB_ID.fullmatch(job_id) and job_id.strip(".") and job_id != "None":
+        return job_id
+    if job_id is None or (isinstance(job_id, str) and (not job_id.strip() or job_id == "None")):
+        shown = "is empty" if not isinstance(job_id, str) or not job_id else f"is {job_id!r}"
+    elif isinstance(job_id, str) and len(job_id) > 256:
+        shown = f"has {len(job_id)} characters, and 256 is the most"
+    else:
+        shown = f"is {one_line(repr(job_id), limit=80)}"
+    raise FineTuningInputError(
+        f"The job_id {shown}. It must be the id of a fine-tuning job, such as ftjob-abc123: 1 to 256 "
+        "letters, digits and ._:- only. If it comes from an XCom or a template, look at what the upstream "
+        "task returned."
+    )
+
+
+def is_template(value: object) -> bool:
+    """
+    Tell whether a parameter is known only when the task runs.
+
+    :param value: what the Dag's author gave.
+    :returns: True for a text with Jinja's marks in it (an expression, a statement or a comment), and for what
+        Airflow resolves later, such as an XCom argument.
+    """
+    if isinstance(value, str):
+        return any(mark in value for mark in _JINJA_MARKS)
+    return hasattr(value, "iter_references")
+
+
+def check_early(job_id: object) -> None:
+    """
+    Check a job id when the Dag is parsed, where it can be seen there.
+
+    :param job_id: an id, a template or an XCom argument; the last two are checked when the task runs.
+    :raises FineTuningInputError: as :func:`check_job_id`.
+    """
+    if not is_template(job_id):
+        check_job_id(job_id)
+
+
+def check_conn_id(conn_id: object) -> None:
+    """
+    Check a connection id when the Dag is parsed.
+
+    :param conn_id: an id, a template or an XCom argument.
+    :raises FineTuningInputError: where it is empty.
+    """
+    if conn_id is None or (isinstance(conn_id, str) and not conn_id.strip()):
+        raise FineTuningInputError(
+            f"The conn_id is empty. It must be the id of a connection, such as {DEFAULT_CONN_ID}."
+        )
+
+
+def check_count(name: str, value: object, *, optional: bool = True) -> None:
+    """
+    Check a parameter that counts something.
+
+    :param name: the parameter, for the message.
+    :param value: what was given.
+    :param optional: whether None is allowed; default True.
+    :raises FineTuningInputError: where it is no whole number from 1.
+    """
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise FineTuningInputError(
+            f"{name} is {one_line(repr(value), limit=80)}; it must be a whole number from "
+            f"1{', or None' * optional}."
+        )
+
+
+@lru_cache(maxsize=4096)
+def quoted(segment: str) -> str:
+    """
+    Quote one segment of a path.
+
+    :param segment: a checked job id.
+    """
+    return quote(segment, safe=":")
+
+
+def check_log_events(mode: object) -> None:
+    """
+    Check the parameter ``log_events``.
+
+    :param mode: what was given.
+    :raises FineTuningInputError: where it is none of the three words.
+    """
+    if mode not in LOG_EVENTS:
+        raise FineTuningInputError(f"log_events is {mode!r}; it must be one of {', '.join(LOG_EVENTS)}.")

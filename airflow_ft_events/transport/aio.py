@@ -1,0 +1,198 @@
+"""The transport on aiohttp: carries whole requests and bodies, enforces the byte limit, decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from urllib.parse import urlencode
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from airflow_ft_events.api.exchange import ApiFault, ApiRequest, ApiResponse, ApiResult, FaultKind
+from airflow_ft_events.connection.network import Network, tls_context
+from airflow_ft_events.connection.settings import READ_TIMEOUTS, WORKER_BODY_LIMIT, Settings
+from airflow_ft_events.errors import FineTuningAuthError
+
+TRIGGER_BODY_LIMIT = 4 * 1024 * 1024
+CONNECTIONS = 100
+"""Requests in flight that all waits of one event loop and connection share."""
+
+
+class _Shared:
+    """One session and how many use it."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+        self.users = 0
+
+
+_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Network, _Shared]] = WeakKeyDictionary()
+_contexts: dict[str | None, ssl.SSLContext] = {}
+
+
+@asynccontextmanager
+async def shared_session(network: Network) -> AsyncIterator[aiohttp.ClientSession]:
+    """
+    Share one session among all that run in this event loop and reach their server the same way.
+
+    The last one to leave closes it. Sessions never cross event loops, and hold no credentials and no cookies.
+
+    :param network: proxies and CA bundle.
+    """
+    if network.ca not in _contexts:
+        _contexts[network.ca] = await asyncio.to_thread(tls_context, network)
+    shared_here = _sessions.setdefault(asyncio.get_running_loop(), {})
+    if network not in shared_here:
+        shared_here[network] = _Shared(
+            aiohttp.ClientSession(
+                # each connection of Airflow has its own limit: one slow server must not starve the others
+                connector=aiohttp.TCPConnector(limit=0, ssl=_contexts[network.ca]),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        )
+    shared = shared_here[network]
+    shared.users += 1
+    try:
+        yield shared.session
+    finally:
+        shared.users -= 1
+        if shared.users == 0:
+            # off the map first: who comes while it closes makes a new one
+            if shared_here.get(network) is shared:
+                del shared_here[network]
+            await shared.session.close()
+
+
+@lru_cache(maxsize=2048)
+def _url(text: str) -> URL:
+    """Parse a URL once: polls ask the same ones again and again, and what aiohttp derives stays with it."""
+    return URL(text, encoded=True)
+
+
+class AsyncTransport:
+    """
+    Sends requests over a shared session.
+
+    :param settings: the connection; its key goes on each request, never into the session.
+    :param network: its proxy.
+    :param session: from :func:`shared_session`.
+    :param body_limit: decoded bytes of an answer that are read at most; default 32 MiB.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        network: Network,
+        session: aiohttp.ClientSession,
+        *,
+        body_limit: int = WORKER_BODY_LIMIT,
+    ) -> None:
+        self.settings = settings
+        self._network = network
+        self._session = session
+        self._body_limit = body_limit
+        self._secret: str | None = None
+        self._headers: CIMultiDict[str] = CIMultiDict()
+        self._token_lock = asyncio.Lock()
+        self._slots = asyncio.Semaphore(CONNECTIONS)
+        # a total counts the wait for a free connection; here that is waited for before, without a limit
+        self._timeout = aiohttp.ClientTimeout(
+            total=settings.connect_timeout + READ_TIMEOUTS * settings.timeout,
+            sock_connect=settings.connect_timeout,
+            sock_read=settings.timeout,
+        )
+
+    async def send(self, request: ApiRequest) -> ApiResult:
+        """
+        Carry one request.
+
+        :param request: it.
+        :returns: the whole answer, whatever its status, or why there is none.
+        """
+        secret = self.settings.credential.at_hand()
+        if secret is None:
+            try:
+                secret = await self._renewed()
+            except FineTuningAuthError as error:
+                return ApiFault(FaultKind.NO_TOKEN, str(error).rstrip("."))
+        if secret is not self._secret:
+            self._secret, self._headers = secret, CIMultiDict(self.settings.headers_with(secret))
+        query = _query((*self.settings.params.items(), *request.params.items()))
+        await self._slots.acquire()
+        try:
+            async with self._session.request(
+                request.method,
+                _url(f"{self.settings.root}{request.path}{query}"),
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+                proxy=self._network.proxy,
+            ) as answer:
+                body = await self._body(answer)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return self._fault(error)
+        finally:
+            self._slots.release()
+        if body is None:
+            limit = self._body_limit // (1024 * 1024)
+            return ApiFault(
+                FaultKind.TOO_LARGE, f"the answer is larger than the {limit} MiB that are read at most here"
+            )
+        return ApiResponse(answer.status, answer.headers, body)
+
+    async def _renewed(self) -> str:
+        """Renew the credential's secret off the loop, and once for all who send."""
+        async with self._token_lock:
+            return await asyncio.to_thread(self.settings.credential.current)
+
+    async def _body(self, answer: aiohttp.ClientResponse) -> bytes | None:
+        """Read the decoded body up to the limit; None beyond it."""
+        length = answer.content_length
+        if length is not None and length <= self._body_limit and "Content-Encoding" not in answer.headers:
+            return await answer.read()
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in answer.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._body_limit:
+                answer.close()
+                return None
+        return b"".join(chunks)
+
+    def _fault(self, error: Exception) -> ApiFault:
+        settings = self.settings
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+            kind, what = FaultKind.TLS, "the TLS connection failed"
+        elif isinstance(error, TimeoutError | aiohttp.ServerTimeoutError):
+            return ApiFault(
+                FaultKind.TIMEOUT,
+                f"no answer in {settings.timeout:g} s (connect: {settings.connect_timeout:g} s)",
+            )
+        elif isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientProxyConnectionError):
+            kind, what = FaultKind.CONNECT, "could not connect"
+        else:
+            # never STALE: on a connection that the server had closed, aiohttp tries a GET again by itself
+            kind, what = FaultKind.BROKEN, "the connection broke"
+        reason: BaseException = getattr(error, "os_error", None) or error
+        return ApiFault(kind, f"{what} ({type(reason).__name__}: {_words(error, reason, settings)})")
+
+
+@lru_cache(maxsize=1024)
+def _query(params: tuple[tuple[str, str], ...]) -> str:
+    """Write query parameters; most polls of all waits have the same."""
+    return f"?{urlencode(dict(params))}" if params else ""
+
+
+def _words(error: Exception, reason: BaseException, settings: Settings) -> str:
+    """Say why, and never with the text of an error that prints its request's headers."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return settings.redact.line(f"status {error.status} {error.message}", limit=200)
+    return settings.redact.line(reason, limit=200)

@@ -1,0 +1,204 @@
+"""The transport on requests: carries whole requests and bodies, enforces the byte limit, decides nothing."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import requests
+import urllib3
+
+from airflow_ft_events.api.exchange import ApiFault, ApiRequest, ApiResponse, ApiResult, FaultKind
+from airflow_ft_events.connection.network import Network
+from airflow_ft_events.connection.settings import WORKER_BODY_LIMIT, Settings
+from airflow_ft_events.errors import FineTuningAuthError
+from airflow_ft_events.transport.bounded_http import BoundedAdapter
+
+READ_AT_ONCE = 256 * 1024
+
+
+class KeyAuth(requests.auth.AuthBase):
+    """Puts the key on each request. Its repr shows nothing of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        name = self._settings.vendor.key_header
+        request.headers[name] = self._settings.headers_with(self._settings.credential.current())[name]
+        return request
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyAuth) and other._settings is self._settings
+
+    def __hash__(self) -> int:
+        return id(self._settings)
+
+    def __repr__(self) -> str:
+        return f"KeyAuth(conn_id={self._settings.conn_id!r})"
+
+
+class _NoCookies(requests.cookies.RequestsCookieJar):
+    def set_cookie(self, cookie: Any, *args: Any, **kwargs: Any) -> None:
+        """Keep none: a wait must not depend on what a gateway put into one."""
+
+
+class _Session(requests.Session):
+    """A session that never waits for ever, and takes paths below the API's root as well as whole URLs."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._root = settings.root
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, BoundedAdapter())
+        self._timeout = (settings.connect_timeout, settings.timeout)
+
+    def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs.setdefault("timeout", self._timeout)
+        return super().request(
+            method, f"{self._root}{url}" if str(url).startswith("/") else url, *args, **kwargs
+        )
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Follow nothing: requests would read the body without a limit, and keep an api-key header."""
+        return None
+
+
+def session_of(settings: Settings, network: Network) -> requests.Session:
+    """
+    Build a session that is ready to use against the connection's server.
+
+    :param settings: the connection.
+    :param network: proxies and CA bundle.
+    :returns: a session that takes nothing else from the environment and keeps no cookies.
+    """
+    session = _Session(settings)
+    session.trust_env = False
+    session.auth = KeyAuth(settings)
+    session.headers.update({"Accept": "application/json", **settings.headers})
+    session.params = dict(settings.params)
+    session.cookies = _NoCookies()
+    session.verify = network.ca if network.ca is not None else False
+    if network.proxy:
+        session.proxies = {"http": network.proxy, "https": network.proxy}
+    return session
+
+
+class SyncTransport:
+    """
+    Sends requests over one session.
+
+    :param settings: the connection.
+    :param network: proxies and CA bundle.
+    :param body_limit: decoded bytes of an answer that are read at most; default 32 MiB.
+    """
+
+    def __init__(self, settings: Settings, network: Network, *, body_limit: int = WORKER_BODY_LIMIT) -> None:
+        self.settings = settings
+        self.session = session_of(settings, network)
+        self._body_limit = body_limit
+        self._reused = False
+
+    def send(self, request: ApiRequest) -> ApiResult:
+        """
+        Carry one request.
+
+        :param request: it.
+        :returns: the whole answer, whatever its status, or why there is none.
+        """
+        try:
+            self.settings.credential.current()
+        except FineTuningAuthError as error:
+            return ApiFault(FaultKind.NO_TOKEN, str(error).rstrip("."))
+        reply = self._send(request)
+        if isinstance(reply, ApiFault) and reply.kind is FaultKind.STALE:
+            reply = self._send(request)
+        return reply
+
+    def _send(self, request: ApiRequest) -> ApiResult:
+        reused, self._reused = self._reused, True
+        try:
+            with self.session.request(
+                request.method,
+                request.path,
+                params=request.params,
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                body = self._body(answer)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            return self._fault(error, reused=reused)
+        if body is None:
+            limit = self._body_limit // (1024 * 1024)
+            return ApiFault(
+                FaultKind.TOO_LARGE, f"the answer is larger than the {limit} MiB that are read at most here"
+            )
+        return ApiResponse(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, body)
+
+    def _body(self, answer: requests.Response) -> bytes | None:
+        """Read the decoded body up to the limit; None beyond it."""
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := answer.raw.read1(READ_AT_ONCE, decode_content=True):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._body_limit:
+                return None
+        return b"".join(chunks)
+
+    def _fault(self, error: Exception, *, reused: bool) -> ApiFault:
+        kind = FaultKind.BROKEN
+        if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
+            kind = FaultKind.TLS
+        elif isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
+            kind = FaultKind.TIMEOUT
+        elif _dropped_before_answer(error):
+            kind = FaultKind.STALE if reused else FaultKind.BROKEN
+        elif isinstance(error, requests.ConnectionError | urllib3.exceptions.NewConnectionError):
+            kind = FaultKind.CONNECT
+        return ApiFault(kind, _in_words(kind, error, self.settings))
+
+    def close(self) -> None:
+        """Close the session."""
+        self.session.close()
+
+    def __enter__(self) -> SyncTransport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _dropped_before_answer(error: BaseException) -> bool:
+    """Whether the server closed the connection without a single byte of an answer."""
+    found: BaseException | None = error
+    for _ in range(6):
+        if found is None:
+            return False
+        if type(found).__name__ in ("RemoteDisconnected", "ConnectionResetError", "BrokenPipeError"):
+            return True
+        inner = next((arg for arg in found.args if isinstance(arg, BaseException)), None)
+        found = inner or found.__cause__ or found.__context__
+    return False
+
+
+def _in_words(kind: FaultKind, error: Exception, settings: Settings) -> str:
+    """Say what happened, with the innermost reason, and never with a header or a URL's secrets."""
+    reason: BaseException = error
+    for _ in range(6):
+        inner = getattr(reason, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in reason.args if isinstance(arg, BaseException)), None)
+        if inner is None:
+            break
+        reason = inner
+    text = settings.redact.line(reason, limit=200)
+    text = text.rpartition("object at 0x")[2].partition(": ")[2] or text
+    what = {
+        FaultKind.TIMEOUT: f"no answer in {settings.timeout:g} s (connect: {settings.connect_timeout:g} s)",
+        FaultKind.CONNECT: "could not connect",
+        FaultKind.TLS: "the TLS connection failed",
+    }.get(kind, "the connection broke")
+    return what if kind is FaultKind.TIMEOUT else f"{what} ({type(reason).__name__}: {text})"

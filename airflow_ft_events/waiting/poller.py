@@ -1,0 +1,362 @@
+"""JobPoller: what a wait asks in each poll, and what is done about the answers; verdict.py decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from airflow_ft_events.api.bookmark import Bookmark
+from airflow_ft_events.api.calls import ReadAgain, job_request, read_job
+from airflow_ft_events.api.exchange import ApiFault, ApiRequest
+from airflow_ft_events.api.routes import NOT_ASKED, Answered, Route, in_brief, read_refusal
+from airflow_ft_events.connection.settings import Settings
+from airflow_ft_events.errors import (
+    FineTuningAnswerError,
+    FineTuningApiError,
+    FineTuningError,
+    FineTuningInputError,
+)
+from airflow_ft_events.events import one_line
+from airflow_ft_events.jobs import JobOutcome, JobState
+from airflow_ft_events.waiting.evidence import Evidence
+from airflow_ft_events.waiting.log_reader import LogReader
+from airflow_ft_events.waiting.state import Announcement, PollResult, RouteState
+from airflow_ft_events.waiting.streaks import GONE_AFTER, Absences, Failures, Streak
+from airflow_ft_events.waiting.verdict import Known, Said, Then, said_by, verdict
+
+UNCONFIRMED_INTERVAL = 10.0
+UNCONFIRMED_TRIES = 10
+CLAIM_LONG_PAST = 600.0
+"""Seconds since which an end must have stood to be believed where the job route was asked just now."""
+JOB_ITSELF_EVERY = 7200.0
+"""Seconds after which a job is asked for itself, where looks at the job list are shared: a list may lag."""
+Poll = Generator[ApiRequest | ReadAgain, Any, "PollResult"]
+
+
+class JobPoller:
+    """
+    The wait for one job. ``poll`` hands out requests, takes what came of them, and returns a PollResult.
+
+    :param settings: the connection.
+    :param job_id: a checked job id.
+    :param interval: seconds between polls; default 60.
+    :param max_failures: polls in a row that may fail before the job's state counts as unknown (and 15
+        minutes); default 5.
+    :param first: whether nothing of this wait was asked before; only then a job that no route knows ends it.
+    :param remembers: whether this object lives on between polls; it does not in reschedule mode.
+    :param job_seen: whether the job route has answered before, on the worker or before a restart.
+    :param bookmark: the newest event that was read before.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        job_id: str,
+        interval: float = 60.0,
+        max_failures: int = 5,
+        first: bool = True,
+        remembers: bool = True,
+        job_seen: bool = False,
+        bookmark: Bookmark | None = None,
+    ) -> None:
+        self.settings = settings
+        self.job_id = job_id
+        self.interval = interval
+        self.job_seen = job_seen
+        self.status: str | None = None
+        self._max_failures = max_failures
+        self._remembers = remembers
+        self._untried = first and not job_seen
+        self._log = LogReader(
+            page_size=settings.page_size,
+            job_id=job_id,
+            bookmark=bookmark,
+            decides=bookmark is not None and not job_seen,
+        )
+        self._evidence = Evidence(vendor=settings.vendor)
+        self._announcement: Announcement | None = None
+        self._events_route = RouteState()
+        self._job_route = RouteState()
+        self._job_itself_asked_at = float("-inf")
+        self._job_next = False
+        self._failures = Failures()
+        self._absences = Absences()
+        self._pauses = Streak()
+        self._warned: set[str] = set()
+
+    @property
+    def bookmark(self) -> Bookmark | None:
+        """The newest event that was read, to go on from after a restart."""
+        return self._log.bookmark
+
+    def use(self, settings: Settings) -> None:
+        """
+        Go on with a connection that was read again.
+
+        :param settings: the connection, its key rotated perhaps.
+        """
+        self.settings = settings
+
+    def poll(self, *, now: float, events_every: float = 0.0) -> Poll:
+        """
+        Look once: at the new events, and at the job where that is due. A refused key is read again first.
+
+        :param now: our clock, seconds since 1970.
+        :param events_every: seconds between two readings of the events, where the job alone can be asked;
+            default 0, every time.
+        :returns: requests to make, one after the other, or the wish that the connection be read again; send
+            what came of each; the generator's value is the PollResult.
+        """
+        secret = self.settings.credential.at_hand()
+        result = yield from self._poll_once(now, events_every)
+        if not (isinstance(result.error, FineTuningApiError) and result.error.status == 401):
+            return result
+        secret = self.settings.credential.at_hand() if secret is None else secret
+        found = yield ReadAgain(self.settings, secret)
+        if isinstance(found, FineTuningInputError):
+            result.error = found
+        elif isinstance(found, FineTuningError):
+            result.error = None
+            self._count_failure(result, found, now)
+        elif found.credential.at_hand() != secret:
+            self.settings = found
+            text = f"Connection {found.conn_id!r} has a new key; asking again with it."
+            result.notes.append(("info", text))
+            again = yield from self._poll_once(now, events_every)
+            again.follow(result)
+            return again
+        return result
+
+    def _poll_once(self, now: float, events_every: float) -> Poll:
+        result = PollResult(wait=self.interval, server_now=now)
+        events = job = NOT_ASKED
+        if self._events_are_due(now, events_every):
+            events = yield from self._read_events(result, now)
+        self._job_next = events.route is Route.PAUSE
+        if events.route not in (Route.PAUSE, Route.DENIED) and self._job_is_due(now, events, result):
+            job = yield from self._read_job(result, now)
+        self._decide(result, events, job, now=now)
+        if result.outcome is not None and result.outcome.decided_by == "event":
+            yield from self._make_sure_no_job_shows(result, now)
+        return result
+
+    # what is asked
+
+    def _events_are_due(self, now: float, events_every: float) -> bool:
+        if self._job_next and not self._job_route.missing:
+            return False  # the last poll ended at the events with a 429: this one goes to the job
+        if self._events_route.missing:
+            return self._events_route.is_due(now)
+        if not self.job_seen or not events_every:
+            return True
+        asked_at = self._events_route.asked_at
+        return now - asked_at >= events_every if asked_at is not None else not math.isinf(events_every)
+
+    def _job_is_due(self, now: float, events: Answered, result: PollResult) -> bool:
+        if self._job_route.is_due(now):
+            return True
+        if self._job_route.missing:
+            return False
+        return (
+            events.route is not Route.OK
+            or not result.events
+            or self._announcement is not None
+            or self._absences.count > 0
+            or self._failures.count > 0
+        )
+
+    def _read_events(self, result: PollResult, now: float) -> Generator[ApiRequest, Any, Answered]:
+        self._events_route.asked_at = now
+        read = yield from self._log.read(self.settings, now=now, job_decides=self.job_seen)
+        if read.answered.route is not Route.OK:
+            return read.answered
+        if read.server_time is not None:
+            result.server_now = read.server_time
+        self._evidence.take(read.earlier, seen_at=now, now=now)
+        self._evidence.take(read.events, seen_at=result.server_now, now=now)
+        announced = self._evidence.announced
+        if announced is None:
+            self._announcement = None
+        elif any(event is announced for event in read.events):
+            self._announcement = Announcement(announced)
+        self._log.leave_out_told(read)
+        result.events, result.more_before = read.events, read.more_before
+        return read.answered
+
+    def _read_job(self, result: PollResult, now: float) -> Generator[ApiRequest, Any, Answered]:
+        self._job_route.asked_at = now
+        request = job_request(self.settings, self.job_id)
+        if self._announcement is not None or now - self._job_itself_asked_at >= JOB_ITSELF_EVERY:
+            self._job_itself_asked_at = now
+            request = replace(request, asks_state=False)
+        reply = yield request
+        if isinstance(reply, ApiFault) or not 200 <= reply.status < 300:
+            return read_refusal(request, reply, self.settings, now=now)
+        try:
+            job = read_job(request, reply, self.settings)
+        except FineTuningAnswerError as error:
+            return Answered(Route.FAULT if self.job_seen else Route.MISSING, error)
+        self.job_seen = True
+        status = self.settings.redact.line(job.status, limit=60)
+        if status != self.status:
+            result.notes.append(("info", f"Job {self.job_id} is {status}."))
+        self.status = status
+        if ended := JobOutcome.of_job(job):
+            result.outcome = self.settings.redact.outcome(ended)
+        elif job.state is not JobState.ACTIVE:
+            what = (
+                "is paused"
+                if job.state is JobState.PAUSED
+                else f"has a status that is not known here, {status!r}"
+            )
+            self._warn_once(result, f"state {status}", f"Job {self.job_id} {what}; waiting until it changes.")
+        return Answered(Route.OK)
+
+    def _make_sure_no_job_shows(self, result: PollResult, now: float) -> Generator[ApiRequest, Any, None]:
+        """
+        Let the events decide only where the job route is missing for good.
+
+        One bad answer of it must not do: it is asked again in the poll that decides, and must have been
+        missing for two minutes, unless that cannot be remembered or the end lies long past.
+        """
+        claimed, result.outcome = result.outcome, None
+        missing_for = now - self._job_route.missing_since
+        left = self._evidence.seconds_left(server_now=result.server_now, now=now)
+        long_past = left is not None and left <= -CLAIM_LONG_PAST
+        if self._remembers and not long_past and missing_for < GONE_AFTER:
+            result.wait = min(self.interval, GONE_AFTER - missing_for)
+            return
+        again = yield from self._read_job(result, now)
+        if again.route is Route.MISSING:
+            result.outcome = claimed
+        elif again.route is Route.OK:
+            self._job_route.missing = False
+
+    # what is done about it
+
+    def _decide(self, result: PollResult, events: Answered, job: Answered, *, now: float) -> None:
+        self._note_routes(result, events, job, now=now)
+        job_said = said_by(
+            job.route, is_404=job.is_404, ok=Said.ENDED if result.outcome is not None else Said.GOES_ON
+        )
+        events_said = said_by(events.route, is_404=False, ok=Said.NEWS if result.events else Said.NOTHING_NEW)
+        then = verdict(job_said, events_said, self._known())
+        result.asked = then not in (Then.FAIL, Then.PAUSE, Then.COUNT_ABSENCE, Then.COUNT_FAILURE)
+        if then is not Then.PAUSE and events.route is not Route.NOT_ASKED:
+            self._pauses.end()
+        if then is Then.FAIL:
+            denied = (met.error for met in (job, events) if met.route is Route.DENIED)
+            result.error = next(denied, job.error)
+        elif then is Then.PAUSE:
+            self._pause(result, events if events.route is Route.PAUSE else job, now)
+        elif then is Then.COUNT_ABSENCE:
+            self._count_absence(result, job, now)
+        elif then is Then.COUNT_FAILURE:
+            self._count_failure(result, job.error or events.error, now)
+        elif then is not Then.END:
+            self._answered(result, then, now)
+
+    def _known(self) -> Known:
+        known = Known.NOTHING
+        if self.job_seen:
+            known |= Known.SEEN
+        elif self._job_route.missing:
+            known |= Known.NO_JOB_ROUTE
+        if self._untried and not self._failures.count:
+            known |= Known.UNTRIED
+        if self._announcement is not None:
+            known |= Known.ANNOUNCED
+        return known
+
+    def _note_routes(self, result: PollResult, events: Answered, job: Answered, *, now: float) -> None:
+        """Remember which routes this server has; each is asked again every five minutes."""
+        if job.route is Route.OK:
+            self._job_route.missing = False
+            self._absences.end()
+        elif job.route is Route.MISSING and events.route is Route.OK and not self.job_seen:
+            self._job_route.lost(now)
+            self._warn_once(
+                result,
+                "no job route",
+                f"The server shows no job {self.job_id}, only its events, so these decide; a failure without "
+                f"an event cannot be seen and ends by the timeout. Its job route: {in_brief(job.error)}.",
+            )
+        if events.route is Route.OK:
+            self._events_route.missing = False
+        elif events.route is Route.MISSING and job.route is Route.OK:
+            self._events_route.lost(now)
+            self._warn_once(
+                result,
+                "no events route",
+                "The events cannot be read; going by the job's status alone. The events route: "
+                f"{in_brief(events.error)}.",
+            )
+        elif events.route is Route.FAULT and job.route is Route.OK:
+            self._warn_once(
+                result, "events fault", f"The events cannot be read now, the job can. {events.error}"
+            )
+
+    def _answered(self, result: PollResult, then: Then, now: float) -> None:
+        self._untried = False
+        if ended := self._failures.answered(now=now):
+            result.notes.append(("info", ended))
+        if then is Then.GO_BY_EVENTS:
+            result.outcome = self._evidence.outcome(job_id=self.job_id, server_now=result.server_now, now=now)
+            left = self._evidence.seconds_left(server_now=result.server_now, now=now)
+            if left is not None:
+                result.wait = min(self.interval, max(left, 1.0))
+        elif then is Then.CONFIRM_SOON:
+            self._confirm_soon(result)
+
+    def _pause(self, result: PollResult, met: Answered, now: float) -> None:
+        self._pauses.add(now=now)
+        gap = met.pause if met.pause is not None else self._pauses.gap(self.interval)
+        result.wait, result.paused = max(self.interval, gap), True
+        if self._pauses.count == 1:
+            text = f"The server asks for a pause, which says nothing about the job. {met.error}"
+            result.notes.append(("warning", text))
+
+    def _count_absence(self, result: PollResult, job: Answered, now: float) -> None:
+        self._absences.add(now=now)
+        result.error = self._absences.gone(
+            now=now, job_id=self.job_id, conn_id=self.settings.conn_id, last=job.error
+        )
+        if self._absences.count == 1:
+            text = f"Job {self.job_id} was there and is not found now; looking again. {job.error}"
+            result.notes.append(("warning", text))
+
+    def _count_failure(self, result: PollResult, error: FineTuningError | None, now: float) -> None:
+        failures = self._failures
+        failures.add(now=now)
+        result.wait = failures.gap(self.interval)
+        if failures.exhausted(now=now, most=self._max_failures):
+            result.error = failures.unknown(error, now=now, job_id=self.job_id, conn_id=self.settings.conn_id)
+        else:
+            text = f"Poll failed ({failures.count} in a row); this says nothing about the job. {error}"
+            result.notes.append(("warning", text))
+
+    def _confirm_soon(self, result: PollResult) -> None:
+        """A final message that the job does not confirm: ask soon, ten times, then at the ordinary pace."""
+        announcement = self._announcement
+        assert announcement is not None
+        announcement.tries += 1
+        if announcement.tries <= UNCONFIRMED_TRIES:
+            result.wait = min(self.interval, UNCONFIRMED_INTERVAL)
+            return
+        said = one_line(announcement.event.message or announcement.event.type, limit=120)
+        self._announcement = None
+        result.notes.append(
+            (
+                "warning",
+                f"The log of job {self.job_id} says {said!r}, and the job's status is still {self.status!r}. "
+                "The status decides; going on waiting.",
+            )
+        )
+
+    def _warn_once(self, result: PollResult, key: str, text: str) -> None:
+        if key not in self._warned:
+            self._warned.add(key)
+            result.notes.append(("warning", text))

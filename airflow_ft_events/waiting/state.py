@@ -1,0 +1,101 @@
+"""What a poll came to, and what a wait keeps in mind from poll to poll."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from airflow_ft_events.errors import FineTuningError
+from airflow_ft_events.events import Event
+from airflow_ft_events.jobs import JobOutcome
+
+ASKED_AGAIN_AFTER = 300.0
+"""Seconds after which a route is asked again, whatever is known of it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PollResult:
+    """
+    What one poll came to.
+
+    :param outcome: the job has ended: the wait is over.
+    :param error: the wait cannot go on.
+    :param wait: seconds until the next poll, where the wait goes on at this watch's pace.
+    :param events: new events, oldest first.
+    :param more_before: whether there are events before them that were not read.
+    :param notes: lines for the log: a logging level and a text each.
+    :param asked: whether the server gave a usable answer.
+    :param paused: whether it asked for a pause instead (429).
+    :param server_now: the server's clock, seconds since 1970; ours where it shows none.
+    """
+
+    outcome: JobOutcome | None = None
+    error: FineTuningError | None = None
+    wait: float = 0.0
+    events: Sequence[Event] = ()
+    more_before: bool = False
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    asked: bool = True
+    paused: bool = False
+    server_now: float = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether the wait is over, one way or the other."""
+        return self.outcome is not None or self.error is not None
+
+    def follow(self, earlier: PollResult) -> None:
+        """
+        Take over what an earlier look of the same poll has read.
+
+        :param earlier: that look.
+        """
+        self.events = [*earlier.events, *self.events]
+        self.more_before = earlier.more_before or self.more_before
+        self.notes = [*earlier.notes, *self.notes]
+
+
+@dataclass(slots=True)
+class RouteState:
+    """
+    What a wait knows of one of the server's two routes.
+
+    :param asked_at: when it was asked last, seconds since 1970; None where it was not.
+    :param missing: whether the server seems not to have it.
+    :param missing_since: since when.
+    """
+
+    asked_at: float | None = None
+    missing: bool = False
+    missing_since: float = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """
+        Tell whether it was not asked for so long that it must be asked again.
+
+        :param now: seconds since 1970; it may have been set back.
+        """
+        at = self.asked_at
+        return at is None or now - at >= ASKED_AGAIN_AFTER or now < at
+
+    def lost(self, now: float) -> None:
+        """
+        Take note that the route is missing.
+
+        :param now: seconds since 1970.
+        """
+        if not self.missing:
+            self.missing, self.missing_since = True, now
+
+
+@dataclass(slots=True)
+class Announcement:
+    """
+    An end that the events announce, and that the job has not confirmed.
+
+    :param event: the event that announces it.
+    :param tries: how often the job was asked since.
+    """
+
+    event: Event
+    tries: int = 0

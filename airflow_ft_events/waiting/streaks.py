@@ -1,0 +1,143 @@
+"""Streaks: what a wait has met some times in a row, and from which point on it bears that no longer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_ft_events.errors import FineTuningApiError, FineTuningError, FineTuningJobNotFound
+
+LONGEST_GAP = 600.0
+"""Seconds between two polls at most, while nothing can be asked."""
+UNKNOWN_AFTER = 900.0
+"""Seconds without a usable answer, at the least, after which a job's state counts as unknown."""
+GONE_AFTER_404S = 3
+GONE_AFTER = 120.0
+"""Seconds over which a job that was there must answer 404, at the least, to count as gone."""
+
+
+@dataclass(slots=True)
+class Streak:
+    """
+    Something that happens again and again.
+
+    :param count: how many times in a row; default 0.
+    :param since: when it began, seconds since 1970.
+    """
+
+    count: int = 0
+    since: float = 0.0
+
+    def add(self, *, now: float) -> None:
+        """
+        Count it once more.
+
+        :param now: seconds since 1970.
+        """
+        if not self.count:
+            self.since = now
+        self.count += 1
+
+    def end(self) -> int:
+        """:returns: how many times it happened; from now on it counts from 0."""
+        count, self.count = self.count, 0
+        return count
+
+    def lasted(self, *, now: float) -> float:
+        """
+        Tell since when it goes on.
+
+        :param now: seconds since 1970.
+        :returns: seconds.
+        """
+        return now - self.since
+
+    def gap(self, interval: float) -> float:
+        """
+        Tell when to ask again.
+
+        :param interval: seconds between polls.
+        :returns: seconds: the interval doubled for each time, up to 10 minutes, and never below the interval.
+        """
+        doubled = max(interval, 1.0) * 2.0 ** min(self.count, 30)
+        return max(interval, min(LONGEST_GAP, doubled))
+
+
+@dataclass(slots=True)
+class Failures(Streak):
+    """Polls in a row that got no usable answer."""
+
+    def exhausted(self, *, now: float, most: int) -> bool:
+        """
+        Tell whether the wait must end.
+
+        :param now: seconds since 1970.
+        :param most: polls in a row that may fail; the wait ends after them and 15 minutes.
+        """
+        return self.count >= most and self.lasted(now=now) >= UNKNOWN_AFTER
+
+    def unknown(self, last: Exception | None, *, now: float, job_id: str, conn_id: str) -> FineTuningApiError:
+        """
+        Make the error that says that a job's state is unknown.
+
+        :param last: why the last poll failed.
+        :param now: seconds since 1970.
+        :param job_id: the job.
+        :param conn_id: the connection.
+        """
+        facts = last if isinstance(last, FineTuningApiError) else None
+        return FineTuningApiError(
+            f"The state of job {job_id} is unknown: {self.count} polls in a row over "
+            f"{self.lasted(now=now) / 60:.0f} min got no usable answer through connection {conn_id!r}. The "
+            "job itself may be running or have ended: nothing was done to it, and clearing this task waits "
+            f"for it again. The last poll: {last}",
+            job_id=job_id,
+            conn_id=conn_id,
+            status=facts.status if facts else None,
+            code=facts.code if facts else None,
+            request_id=facts.request_id if facts else None,
+        )
+
+    def answered(self, *, now: float) -> str | None:
+        """
+        Count a poll that was answered.
+
+        :param now: seconds since 1970.
+        :returns: a line for the log where failures went before, else None.
+        """
+        minutes, failures = self.lasted(now=now) / 60, self.end()
+        if not failures:
+            return None
+        return f"The server answers again, after {failures} failed polls in {minutes:.0f} min."
+
+
+@dataclass(slots=True)
+class Absences(Streak):
+    """Looks in a row at which a job that was there is not found."""
+
+    def gone(
+        self, *, now: float, job_id: str, conn_id: str, last: FineTuningError | None
+    ) -> FineTuningJobNotFound | None:
+        """
+        Tell whether the job is gone.
+
+        :param now: seconds since 1970.
+        :param job_id: the job.
+        :param conn_id: the connection.
+        :param last: what the last look met.
+        :returns: the error that says so, after three looks in a row over at least two minutes; else None.
+        """
+        seconds = self.lasted(now=now)
+        if self.count < GONE_AFTER_404S or seconds < GONE_AFTER:
+            return None
+        facts = last if isinstance(last, FineTuningApiError) else None
+        return FineTuningJobNotFound(
+            f"Job {job_id} is gone: it was there, and the server has answered 404 to "
+            f"{self.count} looks in a row over {seconds / 60:.0f} min (connection "
+            f"{conn_id!r}). Its outcome cannot be known any more; check whether somebody "
+            "deleted it or moved it to another project.",
+            job_id=job_id,
+            conn_id=conn_id,
+            status=404,
+            code=facts.code if facts else None,
+            request_id=facts.request_id if facts else None,
+        )

@@ -1,0 +1,106 @@
+"""What a wait writes into the task log: messages as they come, one progress line a poll."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from airflow_ft_events.events import Event, one_line, short_utc
+
+LogEvents = Literal["messages", "all", "none"]
+Line = tuple[str, str]
+_LOSSES = ("train_loss", "train_mean_reward", "valid_loss", "full_valid_loss")
+_LOGGED_AS = {"warn": "warning", "error": "error"}
+
+
+class TaskLog:
+    """
+    Turns new events into lines for people.
+
+    :param mode: ``messages`` (messages, and one progress line for all metrics of a poll), ``all``, or
+        ``none``.
+    :param quiet: whether the log takes warnings and errors only, so that no other line is made; default
+        False.
+    """
+
+    def __init__(self, mode: LogEvents, *, quiet: bool = False) -> None:
+        self._mode = mode
+        self._quiet = quiet
+        self._first: tuple[int, float] | None = None
+
+    def lines(self, events: Sequence[Event], *, more_before: bool = False) -> list[Line]:
+        """
+        Write down one poll's new events.
+
+        :param events: oldest first.
+        :param more_before: whether there are earlier ones that were not read.
+        :returns: a logging level and a text for each line.
+        """
+        if self._mode == "none" or not events:
+            return []
+        if self._quiet:
+            grave = [event for event in events if event.level in _LOGGED_AS]
+            return [_line(event) for event in grave if self._mode == "all" or not event.is_metrics]
+        lines: list[Line] = [("info", "Earlier events are not shown here.")] if more_before else []
+        metrics = {at for at, event in enumerate(events) if event.is_metrics}
+        for at in metrics:
+            self._remember(events[at])
+        last = max(metrics, default=None)
+        for at, event in enumerate(events):
+            if at not in metrics or self._mode == "all":
+                lines.append(_line(event))
+            elif at == last:
+                lines.append(("info", self._progress(event)))
+        return lines
+
+    def _remember(self, event: Event) -> None:
+        step, at = event.step, event.created_at
+        if step is not None and at is not None and (self._first is None or step < self._first[0]):
+            self._first = (step, at)
+
+    def _progress(self, event: Event) -> str:
+        """One line: step, total, loss, rate, and the time left where the total is known."""
+        step, total = event.step, event.total_steps
+        if step is None:
+            return one_line(event.message) or "Training goes on."
+        parts = [f"Step {step}/{total}" if total else f"Step {step}"]
+        metrics = event.metrics
+        parts += [f"{name} {metrics[name]:.4g}" for name in _LOSSES if name in metrics]
+        if len(parts) == 1 and ": " in event.message:
+            parts.append(one_line(event.message.partition(": ")[2], limit=120))
+        rate = self._rate(step, event.created_at)
+        if rate:
+            parts.append(f"{rate:.2g} steps/s" if rate >= 1 else f"{rate * 60:.2g} steps/min")
+            if total and total > step:
+                parts.append(f"about {_duration((total - step) / rate)} left")
+        return ", ".join(parts)
+
+    def _rate(self, step: int, at: float | None) -> float | None:
+        if self._first is None or at is None or at <= self._first[1] or step <= self._first[0]:
+            return None
+        return (step - self._first[0]) / (at - self._first[1])
+
+
+def _line(event: Event) -> Line:
+    return _LOGGED_AS.get(event.level, "info"), text_of(event)
+
+
+def text_of(event: Event, *, limit: int = 500) -> str:
+    """
+    Write down an event for people.
+
+    :param event: it.
+    :param limit: characters of its message that are kept; default 500.
+    :returns: one line: its time, where it has one, and its message.
+    """
+    when = short_utc(event.created_at)
+    text = one_line(event.message, limit=limit) or f"(no message, type {one_line(event.type, limit=60)})"
+    return f"{when} {text}" if when else text
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

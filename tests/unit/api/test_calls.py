@@ -1,0 +1,190 @@
+"""Calls as conversations, and the retry policy that both faces of the hook share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_ft_events.api.calls import cancel_job, get_job, list_jobs, newest_events, read_events
+from airflow_ft_events.api.exchange import ApiFault, ApiRequest, FaultKind
+from airflow_ft_events.errors import (
+    FineTuningAnswerError,
+    FineTuningApiError,
+    FineTuningJobNotFound,
+    FineTuningPagingError,
+)
+
+
+def test_a_job_is_asked_for_at_its_path_and_returned_as_it_came(kit: Any) -> None:
+    asked: list[ApiRequest] = []
+    job = {"id": "ftjob-1", "status": "running", "error": {}, "unheard_of": [1, None]}
+
+    def server(request: ApiRequest) -> Any:
+        asked.append(request)
+        return kit.answer(job)
+
+    assert kit.converse(get_job(kit.settings(), "ftjob-1"), server).raw == job
+    assert [(request.method, request.path, dict(request.params)) for request in asked] == [
+        ("GET", "/fine_tuning/jobs/ftjob-1", {})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        pytest.param({"id": "ftjob-1"}, "no job status", id="without-status"),
+        pytest.param({"id": "ftjob-1", "status": None}, "no job status", id="null-status"),
+        pytest.param({"id": "ftjob-1", "status": "  "}, "no job status", id="blank-status"),
+        pytest.param({"id": "ftjob-1", "status": 7}, "no job status", id="a-number-for-a-status"),
+        pytest.param({"id": "ftjob-2", "status": "succeeded"}, "another job", id="another-job"),
+        pytest.param(["succeeded"], "not a JSON object", id="a-list"),
+        pytest.param(b"<html>", "not JSON", id="html"),
+    ],
+)
+def test_an_answer_that_is_no_such_job_is_an_answer_error(kit: Any, body: Any, words: str) -> None:
+    with pytest.raises(FineTuningAnswerError, match=words):
+        kit.converse(get_job(kit.settings(), "ftjob-1"), lambda request: kit.answer(body))
+
+
+def test_no_answer_is_an_error_that_says_nothing_about_the_job(kit: Any) -> None:
+    with pytest.raises(FineTuningApiError, match="says nothing about the job") as caught:
+        kit.converse(
+            get_job(kit.settings(), "ftjob-1"),
+            lambda request: ApiFault(FaultKind.TIMEOUT, "no answer in 30 s", 6),
+        )
+    assert "after 6 tries" in str(caught.value)
+    assert caught.value.status is None
+
+
+def test_a_body_beyond_the_limit_is_an_answer_error_that_names_the_limit(kit: Any) -> None:
+    with pytest.raises(FineTuningAnswerError, match="more than 32 MiB"):
+        kit.converse(
+            read_events(kit.settings(), "ftjob-1"),
+            lambda request: ApiFault(FaultKind.TOO_LARGE, "the answer holds more than 32 MiB"),
+        )
+
+
+def test_cancelling_posts_to_the_jobs_cancel_path(kit: Any) -> None:
+    asked: list[ApiRequest] = []
+
+    def server(request: ApiRequest) -> Any:
+        asked.append(request)
+        return kit.answer({"id": "ftjob-1", "status": "cancelled"})
+
+    assert kit.converse(cancel_job(kit.settings(), "ftjob-1"), server)["status"] == "cancelled"
+    assert [(request.method, request.path) for request in asked] == [
+        ("POST", "/fine_tuning/jobs/ftjob-1/cancel")
+    ]
+
+
+def test_together_has_paths_of_its_own(kit: Any) -> None:
+    asked: list[str] = []
+
+    def server(request: ApiRequest) -> Any:
+        asked.append(request.path)
+        return kit.answer({"status": "running", "data": []})
+
+    settings = kit.settings(extra={"vendor": "together"})
+    kit.converse(get_job(settings, "ft-1"), server)
+    kit.converse(cancel_job(settings, "ft-1"), server)
+    kit.converse(list_jobs(settings, None), server)
+    kit.converse(read_events(settings, "ft-1"), server)
+    assert asked == ["/fine-tunes/ft-1", "/fine-tunes/ft-1/cancel", "/fine-tunes", "/fine-tunes/ft-1/events"]
+
+
+def jobs_server(kit: Any, count: int, **options: Any) -> Any:
+    jobs = [{"id": f"ftjob-{number}", "status": "running", "created_at": -number} for number in range(count)]
+    return kit.server(jobs[::-1], **options)
+
+
+@pytest.mark.parametrize("says_more", ["truth", "nothing"])
+@pytest.mark.parametrize(
+    ("count", "limit", "listed"), [(0, None, 0), (25, None, 25), (25, 3, 3), (25, 12, 12), (5, 99, 5)]
+)
+def test_jobs_are_listed_once_each_as_the_server_orders_them(
+    kit: Any, says_more: str, count: int, limit: int | None, listed: int
+) -> None:
+    server = jobs_server(kit, count, says_more=says_more)
+    jobs = kit.converse(list_jobs(kit.settings(page_size=10), limit), server)
+    assert [job["id"] for job in jobs] == [f"ftjob-{number}" for number in range(listed)]
+
+
+def test_a_list_of_few_jobs_asks_for_no_more_than_those(kit: Any) -> None:
+    server = jobs_server(kit, 25)
+    kit.converse(list_jobs(kit.settings(), 3), server)
+    assert [dict(request.params) for request in server.requests] == [{"limit": "3"}]
+
+
+@pytest.mark.parametrize(
+    "options", [{"cursor": "ignored"}, {}], ids=["a-cursor-that-is-ignored", "an-empty-last-page"]
+)
+def test_a_job_list_that_leads_nowhere_is_a_paging_error(kit: Any, options: dict[str, Any]) -> None:
+    server = jobs_server(kit, 20, says_more="always", **options)
+    with pytest.raises(FineTuningPagingError, match="more jobs"):
+        kit.converse(list_jobs(kit.settings(page_size=10), None), server)
+
+
+@pytest.mark.parametrize("body", [{}, {"data": None}, {"data": [1]}, {"data": "no"}])
+def test_an_answer_that_is_no_list_of_jobs_is_an_answer_error(kit: Any, body: Any) -> None:
+    with pytest.raises(FineTuningAnswerError, match="list of jobs"):
+        kit.converse(list_jobs(kit.settings(), None), lambda request: kit.answer(body))
+
+
+def test_max_events_asks_a_newest_first_server_for_no_more_pages_than_it_takes(kit: Any) -> None:
+    server = kit.server(kit.log(1_000))
+    feed = kit.converse(read_events(kit.settings(page_size=10), "ftjob-1", max_events=25), server)
+    assert kit.numbers(feed.collected()) == list(range(970, 1_000))
+    assert len(server.requests) == 3
+
+
+def test_max_events_reads_an_oldest_first_server_to_its_newest_event(kit: Any) -> None:
+    server = kit.server(kit.log(95), newest_first=False)
+    feed = kit.converse(read_events(kit.settings(page_size=10), "ftjob-1", max_events=25), server)
+    assert kit.numbers(feed.collected())[-25:] == list(range(70, 95))
+
+
+@pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])
+def test_the_newest_events_are_the_logs_end_whatever_the_order(kit: Any, newest_first: bool) -> None:
+    server = kit.server(kit.log(95), newest_first=newest_first)
+    events = kit.converse(newest_events(kit.settings(page_size=10), "ftjob-1"), server)
+    assert [event.id for event in events] == [f"ftevent-{number}" for number in range(85, 95)]
+    assert len(server.requests) == (1 if newest_first else 10)
+
+
+def test_newer_than_reads_only_what_is_newer(kit: Any) -> None:
+    server = kit.server(kit.log(95))
+    feed = kit.converse(read_events(kit.settings(), "ftjob-1", newer_than="ftevent-90"), server)
+    assert kit.numbers(feed.collected()) == [91, 92, 93, 94]
+    assert feed.found
+
+
+def test_a_404_of_the_events_is_about_the_job(kit: Any) -> None:
+    with pytest.raises(FineTuningJobNotFound, match="ftjob-1"):
+        kit.converse(
+            read_events(kit.settings(), "ftjob-1"), lambda request: kit.answer(kit.not_found, status=404)
+        )
+
+
+@pytest.mark.parametrize("answer_to_unknown", ["nothing", "the-whole-log"])
+def test_an_id_that_an_oldest_first_server_no_longer_has_loses_nothing(
+    kit: Any, answer_to_unknown: str
+) -> None:
+    log = [{"id": f"e{n}", "created_at": 1_000 + n, "level": "info", "message": f"m{n}"} for n in range(250)]
+
+    def server(request: Any) -> Any:
+        after, limit = request.params.get("after"), int(request.params["limit"])
+        known = [event["id"] for event in log]
+        if after is not None and after not in known:
+            page = [] if answer_to_unknown == "nothing" else log[:limit]
+            return kit.answer({"data": page, "has_more": len(page) == limit})
+        first = known.index(after) + 1 if after else 0
+        return kit.answer({"data": log[first : first + limit], "has_more": first + limit < len(log)})
+
+    settings = kit.settings(extra={"vendor": "nebius"})
+    feed = kit.converse(read_events(settings, "ftjob-1", newer_than="pruned"), server)
+    assert (feed.collected(), feed.found) == (log, False)
+    feed = kit.converse(read_events(settings, "ftjob-1", newer_than="e199"), server)
+    assert (feed.collected(), feed.found) == (log[200:], True)
+    feed = kit.converse(read_events(settings, "ftjob-1", newer_than="e249"), server)
+    assert (feed.collected(), feed.found) == ([], True)
