@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from airflow_ft_events.api.bookmark import Bookmark
-from airflow_ft_events.api.exchange import ApiRequest, ApiResult, answer_of, check, read_object, unreadable
+from airflow_ft_events.api.exchange import (
+    ApiRequest,
+    ApiResult,
+    raise_for_fault,
+    raise_for_status,
+    read_object,
+    unreadable,
+)
 from airflow_ft_events.api.pages import Pages
 from airflow_ft_events.api.paging import EventFeed
 from airflow_ft_events.api.routes import Route, route_of
@@ -110,7 +117,7 @@ def read_job(request: ApiRequest, reply: ApiResult, settings: Settings) -> Job:
     :raises FineTuningApiError: a refusal or no answer.
     :raises FineTuningAnswerError: no job, or another one.
     """
-    answer = check(request, reply, settings)
+    answer = raise_for_status(request, reply, settings)
     job = read_object(request, answer, settings)
     if not isinstance(job.get("status"), str) or not job["status"].strip():
         raise unreadable(request, answer, settings, "has no job status")
@@ -158,7 +165,7 @@ def cancel_job(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResu
     request = replace(
         asked, path=f"{asked.path}/cancel", what=f"cancel job {job_id}", method="POST", asks_state=False
     )
-    return read_object(request, check(request, (yield request), settings), settings)
+    return read_object(request, raise_for_status(request, (yield request), settings), settings)
 
 
 def jobs_request(settings: Settings, *, limit: int, after: str | None = None) -> ApiRequest:
@@ -233,7 +240,7 @@ def _read_page(
     request: ApiRequest, reply: ApiResult, settings: Settings, *, of: str
 ) -> tuple[list[dict[str, Any]], bool | None]:
     """Read one page of a list, and whether the server says that there are more."""
-    answer = check(request, reply, settings)
+    answer = raise_for_status(request, reply, settings)
     page = read_object(request, answer, settings)
     found = page.get("data")
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
@@ -300,7 +307,7 @@ def read_events(
     )
     feed = EventFeed(settings=settings, job_id=job_id, bookmark=bookmark, pages=pages, checks_cursor=True)
     while request := feed.next_request():
-        feed.take(answer_of(request, (yield request), settings))
+        feed.take(raise_for_fault(request, (yield request), settings))
         if (
             max_events
             and feed.order is Order.NEWEST_FIRST
@@ -334,5 +341,5 @@ def newest_events(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiR
     """
     feed = EventFeed(settings=settings, job_id=job_id, depth=1)
     while request := feed.next_request():
-        feed.take(answer_of(request, (yield request), settings))
+        feed.take(raise_for_fault(request, (yield request), settings))
     return feed.collected_events()[-settings.page_size :]

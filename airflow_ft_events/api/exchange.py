@@ -250,7 +250,7 @@ def unreadable(
     )
 
 
-def answer_of(request: ApiRequest, reply: ApiResult, settings: Settings) -> ApiResponse:
+def raise_for_fault(request: ApiRequest, reply: ApiResult, settings: Settings) -> ApiResponse:
     """
     Let an answer through, whatever its status, and turn "no answer" into its error.
 
@@ -265,7 +265,7 @@ def answer_of(request: ApiRequest, reply: ApiResult, settings: Settings) -> ApiR
     return reply
 
 
-def check(request: ApiRequest, reply: ApiResult, settings: Settings) -> ApiResponse:
+def raise_for_status(request: ApiRequest, reply: ApiResult, settings: Settings) -> ApiResponse:
     """
     Let a good answer through and turn everything else into a typed error.
 

@@ -8,7 +8,14 @@ from typing import Any
 
 from airflow_ft_events.api import matching
 from airflow_ft_events.api.bookmark import Bookmark
-from airflow_ft_events.api.exchange import ApiRequest, ApiResponse, check, error_of, read_object, unreadable
+from airflow_ft_events.api.exchange import (
+    ApiRequest,
+    ApiResponse,
+    error_of,
+    raise_for_status,
+    read_object,
+    unreadable,
+)
 from airflow_ft_events.api.matching import Seen
 from airflow_ft_events.api.pages import PageList, Pages
 from airflow_ft_events.connection.settings import Settings
@@ -172,7 +179,7 @@ class EventFeed:
         self._asked = None
         if answer.status in (400, 404) and self._cursor is not None:
             return self._cursor_refused(request, answer)
-        raws, has_more = self._read(request, check(request, answer, self._settings))
+        raws, has_more = self._read(request, raise_for_status(request, answer, self._settings))
         phase, self._phase = self._phase, Phase.WALKING
         if phase is Phase.PROBING:  # the job is there, so it was the cursor: the walk goes on there, once
             self._cursor = self._refused

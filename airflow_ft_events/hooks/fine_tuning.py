@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_ft_events.api import calls
 from airflow_ft_events.api.bookmark import Bookmark
-from airflow_ft_events.api.exchange import ApiRequest, ApiResult, answer_of
+from airflow_ft_events.api.exchange import ApiRequest, ApiResult, raise_for_fault
 from airflow_ft_events.api.pages import NoPages, Pages
 from airflow_ft_events.api.paging import EventFeed
 from airflow_ft_events.clock import clock
@@ -70,7 +70,7 @@ class FineTuningHook(ClientHook):
             pages=NoPages(),
         )
         while request := feed.next_request():
-            page = feed.take(answer_of(request, self._send(request), self.settings))
+            page = feed.take(raise_for_fault(request, self._send(request), self.settings))
             if page.data:
                 yield page
 
@@ -252,7 +252,7 @@ class FineTuningHook(ClientHook):
                 pages=NoPages(),
             )
             while request := feed.next_request():
-                page = feed.take(answer_of(request, await self._asend(transport, request), settings))
+                page = feed.take(raise_for_fault(request, await self._asend(transport, request), settings))
                 if page.data:
                     yield page
 

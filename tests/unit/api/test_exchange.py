@@ -14,10 +14,10 @@ from airflow_ft_events.api.exchange import (
     ApiRequest,
     ApiResponse,
     FaultKind,
-    check,
     decode,
     error_of,
     next_try,
+    raise_for_status,
     read_object,
     retry_after,
     unreadable,
@@ -310,9 +310,9 @@ def test_no_answer_says_why_and_what_to_check(kit: Any, kind: FaultKind, advice:
 
 def test_a_good_answer_is_let_through(kit: Any) -> None:
     good = answer(204)
-    assert check(REQUEST, good, kit.settings()) is good
+    assert raise_for_status(REQUEST, good, kit.settings()) is good
     with pytest.raises(FineTuningApiError):
-        check(REQUEST, answer(304), kit.settings())
+        raise_for_status(REQUEST, answer(304), kit.settings())
 
 
 def test_an_unreadable_answer_shows_its_beginning_and_no_more(kit: Any) -> None:
