@@ -10,7 +10,6 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_ft_events.errors import FineTuningArchiveError, FineTuningError, FineTuningInputError
 from airflow_ft_events.events import Event, Order, one_line, order_of
-from airflow_ft_events.jobs import Outcome
 from airflow_ft_events.parameters import DEFAULT_CONN_ID, check_conn_id, check_early, check_job_id
 
 if TYPE_CHECKING:
@@ -172,6 +171,8 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
 
     def _read_log(self, hook: FineTuningHook, job: Job | None, *, is_judged: bool) -> list[Event]:
         """Read the whole log once, to decide by or to judge; or its end, for the reason of a failure."""
+        from airflow_ft_events.jobs import Outcome
+
         if job is None or (is_judged and job.ended is Outcome.SUCCEEDED):
             return hook.read_events(self.job_id).collected_events()
         if job.ended is not Outcome.FAILED or job.error is not None:
