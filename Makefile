@@ -6,20 +6,20 @@ HOME_IN := $(CURDIR)/.airflow
 VENV    := .venv/airflow-$(LATEST)
 VENV2   := .venv/airflow-$(TWO)
 
-# Which Python to build with; without it, the newest that fits is looked for.
+# Which Python to build with; if empty, the newest one that fits is used.
 PYTHON ?=
 # Options for pytest, as in: make test ARGS="-k gate -x"
 ARGS ?=
-# How many tests run side by side; WORKERS= for one after the other.
+# How many tests run in parallel; WORKERS= runs them one after the other.
 WORKERS ?= -n 4 --dist worksteal
-# ORDER=random shuffles the test files, and the tests in each; it prints its seed, and SEED=… gives the same order again.
+# ORDER=random shuffles the test files, and the tests in each, and prints its seed; SEED=<number> repeats that order.
 ORDER ?=
 SEED ?=
 # For the demo: succeeded, failed or cancelled; or a recorded log to replay.
 SCENARIO ?=
 LOG ?=
 
-# An Airflow or a Python of the user's own must not leak into ours.
+# The user's own Airflow and Python settings must not leak into ours.
 $(foreach name,$(filter AIRFLOW_%,$(.VARIABLES)),$(eval unexport $(name)))
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX VIRTUAL_ENV
 export AIRFLOW_HOME := $(HOME_IN)
@@ -31,7 +31,7 @@ help: ## list the targets
 	@echo "Targets:"
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1 \2/p' Makefile | while read -r name text; do \
 	  printf '  make %-14s %s\n' "$$name" "$$text"; done
-	@echo "Environments are built in .venv/ the first time, about two minutes each."
+	@echo "Environments are built in .venv/ on first use, about two minutes each."
 
 demo: venv ## show a Dag wait for a job and gate a deployment (SCENARIO=failed, SCENARIO=cancelled, LOG=file)
 	@$(VENV)/bin/python example_dags/run_demo.py $(call option,--scenario,$(SCENARIO)) $(call option,--log,$(LOG))
@@ -39,7 +39,7 @@ demo: venv ## show a Dag wait for a job and gate a deployment (SCENARIO=failed, 
 up: venv ## run Airflow's own UI with the example Dags and a simulated server, until Ctrl-C
 	@$(VENV)/bin/python example_dags/run_up.py
 
-test: venv ## run the tests on Airflow 3.3 (ORDER=random: in a random order; SEED=number: in that one)
+test: venv ## run the tests on Airflow 3.3 (ORDER=random shuffles them and prints a seed; SEED=number repeats it)
 	@echo "Running the tests on Airflow $(LATEST)"
 	@$(VENV)/bin/python -m pytest -m "not system" $(WORKERS) $(ordered) $(ARGS)
 
@@ -56,10 +56,10 @@ lint: venv ## check style, format and types
 	@echo "ruff format --check" && $(VENV)/bin/python -m ruff format --check .
 	@echo "mypy --strict airflow_ft_events" && $(VENV)/bin/python -m mypy --strict airflow_ft_events
 
-bench: venv ## measure reading, archiving, waiting and imports, beside their limits
+bench: venv ## measure reading, archiving, waiting and imports, against their limits
 	@$(VENV)/bin/python benchmarks/run.py
 
-constraints: venv ## renew the pinned versions of every dependency
+constraints: venv ## renew the pinned versions of all dependencies
 	@echo "Looking for the newest versions"
 	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check uv
 	@$(call pin,$(LATEST),3.4)
@@ -79,7 +79,7 @@ venv2:
 option = $(if $(strip $(2)),$(1) '$(subst ','\'',$(2))')
 
 # The options of ORDER and SEED; a seed alone asks for a random order as well.
-ordered = $(if $(filter-out random,$(ORDER)),$(error ORDER is random or nothing, and not $(ORDER))) \
+ordered = $(if $(filter-out random,$(ORDER)),$(error ORDER must be random or empty, not $(ORDER))) \
   $(if $(ORDER),--random-order) $(call option,--random-order-seed,$(SEED))
 
 # $(call pin,LINE,NEXT): writes constraints/airflow-LINE.txt, good for every Python that the line supports.
@@ -115,7 +115,7 @@ else \
   if [ -z "$$python" ]; then \
     echo "Airflow $(1) needs one of these Pythons, with its venv and sqlite3 modules: $(2)." >&2; \
     echo "$(if $(PYTHON),PYTHON=$(PYTHON) is none of them.,None was found on the PATH.)" \
-      "Name one with PYTHON=/path/to/python; on Debian and Ubuntu, python3-venv may be missing." >&2; \
+      "Choose one with PYTHON=/path/to/python; on Debian and Ubuntu, python3-venv may be missing." >&2; \
     exit 1; \
   fi; \
   echo "Setting up Airflow $(1) in $$dir with $$("$$python" --version) (first time, about two minutes) ..."; \
