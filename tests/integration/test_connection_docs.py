@@ -31,7 +31,7 @@ SERVERS = {
     "Azure OpenAI with Microsoft Entra": ("azure-v1", "https://acme.openai.azure.com/openai/v1"),
     "Nebius": ("nebius", "https://api.tokenfactory.nebius.com/v1"),
     "Together": ("together", "https://api.together.ai/v1"),
-    "A look-alike, self-hosted or behind a gateway": ("openai", "https://llm.example.com/v1"),
+    "A compatible server, self-hosted or behind a gateway": ("openai", "https://llm.example.com/v1"),
 }
 sections = pytest.mark.parametrize(
     ("section", "vendor", "root"),
@@ -53,7 +53,7 @@ def by_the_form(section: str) -> dict[str, Any]:
     return {
         "conn_type": "fine_tuning",
         "host": said.get("Base URL", ""),
-        "password": KEY if rows.get("API key", "").strip() != "empty; what is there is not used" else "",
+        "password": KEY if rows.get("API key", "").strip() != "empty; any value is ignored" else "",
         "extra": json.loads(key_set(extra)) if extra.startswith("{") else {},
     }
 
