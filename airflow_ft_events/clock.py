@@ -13,7 +13,7 @@ class Clock:
     """The clock that waits and retries go by."""
 
     def now(self) -> float:
-        """:returns: seconds since 1970."""
+        """Return seconds since 1970."""
         return time.time()
 
     def sleep(self, seconds: float) -> None:
@@ -33,7 +33,7 @@ class Clock:
         await asyncio.sleep(seconds)
 
     def jitter(self) -> float:
-        """:returns: a random number from 0 to 1, for jitter."""
+        """Return a random number from 0 to 1, for jitter."""
         return random.random()  # noqa: S311 - spreads requests, protects nothing
 
 
@@ -41,7 +41,7 @@ _current = Clock()
 
 
 def clock() -> Clock:
-    """:returns: the clock in use."""
+    """Return the clock in use."""
     return _current
 
 

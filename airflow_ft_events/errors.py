@@ -29,7 +29,7 @@ class FineTuningError(Exception):
         return str(self.args[0]) if self.args else ""
 
     def as_dict(self) -> dict[str, Any]:
-        """:returns: the error as plain data, to travel from a trigger to the worker."""
+        """Return the error as plain data, to travel from a trigger to the worker."""
         return {"kind": type(self).__name__, "message": self.message, **self._facts()}
 
     def _facts(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class ConditionError(FineTuningInputError):
     """
     A condition of a gate cannot be read.
 
-    :param position: where, in characters from 1; None where it is no text at all.
+    :param position: where, in characters from 1; None if it is no text at all.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class FineTuningApiError(FineTuningError):
     """
     The server refused, or could not be reached.
 
-    :param status: HTTP status, or None where there was no answer.
+    :param status: HTTP status, or None if there was no answer.
     :param code: the server's error code, or None.
     :param request_id: the server's id of the request, or None.
     """

@@ -180,7 +180,7 @@ def server_id(raw: Mapping[str, Any]) -> str | None:
     Read the id that the server gave an event.
 
     :param raw: the event as it came.
-    :returns: the id, or None where it is missing, null, empty, no string, or one that no URL can carry.
+    :returns: the id, or None if it is missing, null, empty, no string, or one that no URL can carry.
     """
     found = raw.get("id")
     if isinstance(found, int) and not isinstance(found, bool):
@@ -209,7 +209,7 @@ class Event:
 
     @property
     def created_at(self) -> float | None:
-        """Seconds since 1970, or None where the server gave no time."""
+        """Seconds since 1970, or None if the server gave no time."""
         return epoch_seconds(self.raw.get("created_at"))
 
     @property
@@ -224,13 +224,13 @@ class Event:
 
     @property
     def message(self) -> str:
-        """The message; "" where it is missing."""
+        """The message; "" if it is missing."""
         message = self.raw.get("message")
         return message if isinstance(message, str) else "" if message is None else str(message)
 
     @property
     def data(self) -> dict[str, Any]:
-        """The event's data; empty where it is null, missing or no object."""
+        """The event's data; empty if it is null, missing or no object."""
         data = self.raw.get("data")
         return data if isinstance(data, dict) else {}
 
@@ -275,7 +275,7 @@ class EventPage:
     What one answer of the events route held.
 
     :param data: the events as they came, in the server's order.
-    :param has_more: what the server said of a further page; None where it said nothing.
+    :param has_more: what the server said of a further page; None if it said nothing.
     :param order: which end of the log this server shows first, as far as it is known.
     :param new: those of ``data`` that this reading had not seen before, in the server's order.
     """
@@ -357,7 +357,7 @@ def order_of(raws: Sequence[Mapping[str, Any]]) -> Order | None:
     Tell the order of events from the first and the last time among them.
 
     :param raws: events in the server's order.
-    :returns: the order, or None where both times are the same or one is missing.
+    :returns: the order, or None if both times are the same or one is missing.
     """
     if len(raws) < 2:
         return None
@@ -372,7 +372,7 @@ def last_metrics(events: Iterable[Event]) -> dict[str, int | float]:
     Collect the last known number for every metric.
 
     :param events: events, oldest first.
-    :returns: numbers by name, ``step`` and ``total_steps`` among them; empty where none was reported.
+    :returns: numbers by name, ``step`` and ``total_steps`` among them; empty if none was reported.
     """
     known: dict[str, int | float] = {}
     for event in events:

@@ -43,7 +43,7 @@ _OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a job failed, in its server's words; each part is None where the server left it out."""
+    """Why a job failed, in its server's words; each part is None if the server left it out."""
 
     code: str | None = None
     message: str | None = None
@@ -55,7 +55,7 @@ class JobError:
         Read a job's ``error``.
 
         :param value: null, ``{}`` (healthy jobs, 2024 on), a text, or an object with code, message and param.
-        :returns: the error, or None where there is none.
+        :returns: the error, or None if there is none.
         """
         if isinstance(value, str) and value.strip():
             return cls(message=one_line(value, limit=2000))
@@ -69,7 +69,7 @@ class JobError:
         return cls(**parts) if parts else None
 
     def as_dict(self) -> dict[str, str | None]:
-        """:returns: ``{"code", "message", "param"}``."""
+        """Return ``{"code", "message", "param"}``."""
         return {"code": self.code, "message": self.message, "param": self.param}
 
 
@@ -103,23 +103,23 @@ class Job:
 
     @property
     def finished_at(self) -> float | None:
-        """When it ended, seconds since 1970; None where the server does not say."""
+        """When it ended, seconds since 1970; None if the server does not say."""
         return epoch_seconds(self.fields.get("finished_at"))
 
     @property
     def error(self) -> JobError | None:
-        """Why it failed; None where the server names no reason."""
+        """Why it failed; None if the server names no reason."""
         return JobError.read(self.fields.get("error"))
 
     @property
     def fine_tuned_model(self) -> str | None:
-        """The model that it made; None where there is none yet."""
+        """The model that it made; None if there is none yet."""
         model = self.fields.get("fine_tuned_model")
         return model if isinstance(model, str) and model else None
 
     @property
     def trained_tokens(self) -> int | None:
-        """How many tokens it was trained on; None where the server does not say."""
+        """How many tokens it was trained on; None if the server does not say."""
         tokens = self.fields.get("trained_tokens")
         return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None
 
@@ -179,7 +179,7 @@ class JobOutcome:
         Rebuild an outcome from :meth:`as_dict`, as it travels in a trigger's event.
 
         :param given: the dict.
-        :raises ValueError: where it is no outcome.
+        :raises ValueError: if it is no outcome.
         """
         try:
             known = {name: given.get(name) for name in cls.__dataclass_fields__}
@@ -199,7 +199,7 @@ class JobOutcome:
             raise ValueError(f"not the outcome of a job: {one_line(fault, limit=200)}") from None
 
     def as_dict(self) -> dict[str, Any]:
-        """:returns: the result dict of the public contract, plain JSON values."""
+        """Return the result dict of the public contract, plain JSON values."""
         return {
             "job_id": self.job_id,
             "vendor": self.vendor,

@@ -23,7 +23,7 @@ def check_job_id(job_id: object) -> str:
 
     :param job_id: what the Dag, an XCom or a user gave.
     :returns: the id, unchanged.
-    :raises FineTuningInputError: where it is empty, blank, too long, or holds anything but letters, digits
+    :raises FineTuningInputError: if it is empty, blank, too long, or holds anything but letters, digits
         and ``._:-``.
     """
     if isinstance(job_id, str) and _JOB_ID.fullmatch(job_id) and job_id.strip(".") and job_id != "None":
@@ -70,7 +70,7 @@ def check_conn_id(conn_id: object) -> None:
     Check a connection id when the Dag is parsed.
 
     :param conn_id: an id, a template or an XCom argument.
-    :raises FineTuningInputError: where it is empty.
+    :raises FineTuningInputError: if it is empty.
     """
     if conn_id is None or (isinstance(conn_id, str) and not conn_id.strip()):
         raise FineTuningInputError(
@@ -85,7 +85,7 @@ def check_count(name: str, value: object, *, optional: bool = True) -> None:
     :param name: the parameter, for the message.
     :param value: what was given.
     :param optional: whether None is allowed; default True.
-    :raises FineTuningInputError: where it is no whole number from 1.
+    :raises FineTuningInputError: if it is no whole number from 1.
     """
     if value is None and optional:
         return
@@ -111,7 +111,7 @@ def check_log_events(mode: object) -> None:
     Check the parameter ``log_events``.
 
     :param mode: what was given.
-    :raises FineTuningInputError: where it is none of the three words.
+    :raises FineTuningInputError: if it is not one of the three words.
     """
     if mode not in LOG_EVENTS:
         raise FineTuningInputError(f"log_events is {mode!r}; it must be one of {', '.join(LOG_EVENTS)}.")

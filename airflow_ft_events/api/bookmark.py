@@ -20,7 +20,7 @@ class Bookmark:
     :param ids: their ids, oldest first, the server's or made ones.
     :param order: the server's order, where a page has shown it.
     :param created_at: the newest time among them, seconds since 1970.
-    :param hashes: what they say, without their ids; empty where only an id is known.
+    :param hashes: what they say, without their ids; empty if only an id is known.
     :param length: how many events the log had, where it came whole and without ids.
     """
 

@@ -35,7 +35,7 @@ class ReadAgain:
     What is sent back is the connection as it is now, or the error that says why it cannot be read.
 
     :param refused: the connection as it was.
-    :param secret: what its credential had at hand; None where that is not known.
+    :param secret: what its credential had at hand; None if that is not known.
     """
 
     refused: Settings
@@ -143,7 +143,7 @@ def find_job(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResult
 
     :param settings: the connection.
     :param job_id: a checked job id.
-    :returns: the job, or None where its route is missing, while its events may well be there.
+    :returns: the job, or None if its route is missing, while its events may well be there.
     """
     try:
         return (yield from get_job(settings, job_id))
@@ -189,7 +189,7 @@ def read_jobs(
     :param request: what was asked.
     :param reply: what came of it.
     :param settings: the connection.
-    :returns: the jobs in the server's order, and whether it says that there are more; None where it says
+    :returns: the jobs in the server's order, and whether it says that there are more; None if it says
         nothing.
     :raises FineTuningApiError: a refusal or no answer.
     :raises FineTuningAnswerError: no list of jobs.

@@ -75,7 +75,7 @@ class ApiResponse:
 
     @property
     def server_time(self) -> float | None:
-        """The server's clock, seconds since 1970, from its Date header; None where that cannot be read."""
+        """The server's clock, seconds since 1970, from its Date header; None if that cannot be read."""
         return server_time(self.headers)
 
     @property
@@ -136,7 +136,7 @@ def server_time(headers: Mapping[str, str]) -> float | None:
     Read the server's clock.
 
     :param headers: of an answer.
-    :returns: seconds since 1970, from the Date header; None where that cannot be read.
+    :returns: seconds since 1970, from the Date header; None if that cannot be read.
     """
     return _http_date(headers.get("date", ""))
 
@@ -147,7 +147,7 @@ def retry_after(answer: ApiResponse, *, now: float) -> float | None:
 
     :param answer: its answer; ``retry-after-ms``, or ``Retry-After`` in seconds or as an HTTP date.
     :param now: our clock, used where the answer has no Date header.
-    :returns: seconds, at least 0; None where it asks for nothing readable.
+    :returns: seconds, at least 0; None if it asks for nothing readable.
     """
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
@@ -198,7 +198,7 @@ def decode(body: bytes) -> Any:
     Decode JSON (msgspec reads a page of events in about a third of the standard library's time).
 
     :param body: the bytes.
-    :raises ValueError: where they are no JSON.
+    :raises ValueError: if they are no JSON.
     """
     try:
         return _JSON.decode(body)
@@ -214,7 +214,7 @@ def read_object(request: ApiRequest, answer: ApiResponse, settings: Settings) ->
     :param request: what was asked.
     :param answer: what came, with a status below 300.
     :param settings: the connection, for messages.
-    :raises FineTuningAnswerError: where it is something else.
+    :raises FineTuningAnswerError: if it is something else.
     """
     if answer.parsed is not None:
         return answer.parsed

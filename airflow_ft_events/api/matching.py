@@ -19,7 +19,7 @@ def server_ids(raws: Sequence[Mapping[str, Any]]) -> list[str] | None:
     Read the ids of a page.
 
     :param raws: events as they came.
-    :returns: their ids; None where the server does not give each of them one, as a text.
+    :returns: their ids; None if the server does not give each of them one, as a text.
     """
     ids = [raw.get("id") for raw in raws]
     return ids if set(map(type, ids)) == {str} and "" not in ids else None  # type: ignore[return-value]
@@ -95,7 +95,7 @@ def order_by_ends(
     :param first: the first page.
     :param page: the newest page, perhaps the same.
     :param believed: the order so far: one pair is enough to confirm it.
-    :returns: what most of three pairs of events say; None where no times can tell.
+    :returns: what most of three pairs of events say; None if no times can tell.
     """
     if page and believed is not None and order_of((first[0], page[-1])) is believed:
         return believed
@@ -152,7 +152,7 @@ class Seen:
         Take one more page.
 
         :param raws: its events as they came.
-        :param ids: their ids; None where not every one has an id.
+        :param ids: their ids; None if not every one has an id.
         :returns: those that were not met before; an event without an id never was.
         """
         keys = _keys_of(raws) if ids is not None else [_key_of(raw) for raw in raws]

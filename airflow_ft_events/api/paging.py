@@ -119,7 +119,7 @@ class EventFeed:
         self._front: Sequence[dict[str, Any]] = ()
         self._whole: Sequence[dict[str, Any]] | None = None
         self.found: bool | None = None if self._bookmark is None else False
-        """Whether the marked event was met; None where there is no bookmark."""
+        """Whether the marked event was met; None if there is no bookmark."""
         self.cut = False
         """Whether ``depth`` ended the walk before a known event or the log's beginning."""
 
@@ -146,7 +146,7 @@ class EventFeed:
         return sum(len(page) for page in self._pages)
 
     def next_request(self) -> ApiRequest | None:
-        """:returns: the next request to make, or None at the end of the walk."""
+        """Return the next request to make, or None at the end of the walk."""
         if self._phase is Phase.DONE:
             return None
         if self._asked is not None:
@@ -169,7 +169,7 @@ class EventFeed:
         Take the answer to the last request.
 
         :param answer: it, whatever its status.
-        :returns: the page; empty where a cursor was refused and the walk begins again without it.
+        :returns: the page; empty if a cursor was refused and the walk begins again without it.
         :raises FineTuningApiError: a refusal.
         :raises FineTuningPagingError: a cursor that does not advance.
         :raises FineTuningAnswerError: an answer that is no page of events.
@@ -217,7 +217,7 @@ class EventFeed:
         return EventPage(data=raws, has_more=has_more, order=self.order, new=new)
 
     def collected(self) -> list[dict[str, Any]]:
-        """:returns: all new events of the walk, oldest first, each once."""
+        """Return all new events of the walk, oldest first, each once."""
         in_order = [raw for page in self._pages for raw in page]
         return in_order if self.order is Order.OLDEST_FIRST else in_order[::-1]
 
@@ -239,7 +239,7 @@ class EventFeed:
         Tell where this walk stopped, for the next one.
 
         :param collected: what :meth:`collected_events` gave, the newest 32 at least, where it is at hand.
-        :returns: the bookmark; None where the log is empty so far.
+        :returns: the bookmark; None if the log is empty so far.
         """
         collected = self.collected_events() if collected is None else collected
         if self._bookmark is None and not collected:

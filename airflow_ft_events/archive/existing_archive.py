@@ -65,7 +65,7 @@ class ExistingArchive:
         return self.hash is not None
 
     def lines(self) -> Iterator[bytes]:
-        """:returns: what can be trusted, as lines of JSON, oldest first."""
+        """Return what can be trusted, as lines of JSON, oldest first."""
         return self.stored.lines(None if self.unfinished else replace(self.manifest, parts=self.parts))
 
 

@@ -31,7 +31,7 @@ class Written:
     :param count: events in it.
     :param bytes: its size.
     :param sha256: of its bytes.
-    :param first: its oldest event; None where it has none.
+    :param first: its oldest event; None if it has none.
     :param newest: its newest events, at most 32, oldest first.
     """
 
@@ -113,7 +113,7 @@ def read_lines(file: BinaryIO, layout: Layout) -> Iterator[bytes]:
 
     :param file: open for reading; one that can seek for parquet.
     :param layout: its form.
-    :raises ValueError: where it is damaged; OSError and EOFError as well.
+    :raises ValueError: if it is damaged; OSError and EOFError as well.
     """
     if layout.file_format == "parquet":
         from airflow_ft_events.archive.parquet import read_parquet

@@ -43,7 +43,7 @@ def check_path(path: object) -> str:
 
     :param path: a rendered path.
     :returns: the path.
-    :raises FineTuningInputError: where it is none, is relative, or holds a password.
+    :raises FineTuningInputError: if it is not one, is relative, or holds a password.
     """
     text = str(path) if path is not None else ""
     shown = redacted_path(text)
@@ -84,7 +84,7 @@ def layout_of(path: str, *, file_format: object, compression: object) -> Layout:
     :param file_format: ``jsonl`` or ``parquet``.
     :param compression: ``infer`` for gzip where a jsonl path ends in ``.gz`` and snappy for parquet, or
         ``gzip``, ``snappy`` and ``zstd`` (parquet), or None.
-    :raises FineTuningInputError: where they do not fit.
+    :raises FineTuningInputError: if they do not fit.
     """
     if file_format not in FORMATS:
         raise FineTuningInputError(f"file_format is {file_format!r}; it must be one of {', '.join(FORMATS)}.")

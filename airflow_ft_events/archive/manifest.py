@@ -40,7 +40,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     :param count: events in it.
     :param bytes: its size.
     :param sha256: of its bytes, 64 hexadecimal digits.
-    :param first_event: its oldest event; None where it has none.
+    :param first_event: its oldest event; None if it has none.
     :param last_event: its newest.
     """
 
@@ -59,7 +59,7 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     :param job_id: the job.
     :param vendor: the server family.
     :param outcome: ``succeeded``, ``failed``, ``cancelled``; None while it is not known.
-    :param status: its status in the server's words; None where the server shows none.
+    :param status: its status in the server's words; None if the server shows none.
     :param complete: whether the job has ended and its log has settled: nothing more will come.
     """
 
@@ -138,7 +138,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return sum(part.count for part in self.parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """:returns: what goes into XCom and into the file beside the log: plain JSON values."""
+        """Return what goes into XCom and into the file beside the log: plain JSON values."""
         with_events = [part for part in self.parts if part.count]
         form = _Form(
             manifest_version=VERSION,
@@ -164,7 +164,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     def as_bytes(self) -> bytes:
-        """:returns: the file: the same for the same archive."""
+        """Return the file: the same for the same archive."""
         return json.dumps(self.as_dict(), indent=2).encode() + b"\n"
 
     @classmethod
@@ -174,7 +174,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
         :param content: the file.
         :param where: its path, for the message.
-        :raises FineTuningArchiveError: where it is none.
+        :raises FineTuningArchiveError: if it is not one.
         """
         try:
             return cls._of(_form(content))

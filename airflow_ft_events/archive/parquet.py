@@ -24,7 +24,7 @@ def arrow() -> Any:
     """
     Import pyarrow.
 
-    :raises FineTuningInputError: where it is not installed.
+    :raises FineTuningInputError: if it is not installed.
     """
     try:
         import pyarrow.parquet  # type: ignore[import-untyped]
@@ -78,7 +78,7 @@ def read_parquet(file: BinaryIO) -> Iterator[bytes]:
     Walk the verbatim events of a file that :func:`write_parquet` wrote.
 
     :param file: it; one that can seek.
-    :raises ValueError: where it is damaged or has no column ``event``.
+    :raises ValueError: if it is damaged or has no column ``event``.
     """
     found = arrow().parquet.ParquetFile(file)
     if "event" not in found.schema_arrow.names:

@@ -33,7 +33,7 @@ def read_archive(path: str | os.PathLike[str], *, storage_conn_id: str | None = 
     :param storage_conn_id: Airflow connection of the storage; default what stands before an ``@`` in the
         path.
     :returns: one dict for each event.
-    :raises FineTuningArchiveError: where there is none, or it is not what its manifest says.
+    :raises FineTuningArchiveError: if there is none, or it is not what its manifest says.
     """
     return StoredArchive.at(path, storage_conn_id=storage_conn_id).read()[1]
 
@@ -81,8 +81,8 @@ class StoredArchive:
         """
         Read the manifest.
 
-        :returns: it; None where there is none.
-        :raises FineTuningArchiveError: where it is none.
+        :returns: it; None if there is none.
+        :raises FineTuningArchiveError: if it is not one.
         """
         if self.storage.size(self.manifest_name) is None:
             return None
@@ -93,8 +93,8 @@ class StoredArchive:
         """
         Read the manifest and all events; while the archive is being replaced, the old ones or the new ones.
 
-        :returns: the manifest, None where there is none; and the events, oldest first.
-        :raises FineTuningArchiveError: where the archive is missing or is not what its manifest says.
+        :returns: the manifest, None if there is none; and the events, oldest first.
+        :raises FineTuningArchiveError: if the archive is missing or is not what its manifest says.
         """
         before, left = None, TRIES
         for _ in range(MOST_TRIES):
@@ -130,7 +130,7 @@ class StoredArchive:
         Walk the events as lines of JSON, oldest first.
 
         :param manifest: what names the files; None for the archive's own name alone.
-        :raises FineTuningArchiveError: where a file is missing or damaged.
+        :raises FineTuningArchiveError: if a file is missing or damaged.
         """
         if manifest is None:
             with self._fetched(self.name) as (file, _):
@@ -168,7 +168,7 @@ class StoredArchive:
         Hash all files, and compare each with the manifest.
 
         :param manifest: what names them.
-        :returns: the hash of all their bytes, to go on with; None where one is missing or another.
+        :returns: the hash of all their bytes, to go on with; None if one is missing or another.
         """
         whole = hashlib.sha256()
         for part in manifest.parts:

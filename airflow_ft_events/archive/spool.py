@@ -44,7 +44,7 @@ def temporary_space() -> Iterator[None]:
     """
     Tell a full disk of this machine from a fault of the archive's store.
 
-    :raises FineTuningArchiveError: where the temporary folder cannot be written.
+    :raises FineTuningArchiveError: if the temporary folder cannot be written.
     """
     try:
         yield
@@ -62,7 +62,7 @@ def temporary_folder() -> Iterator[Path]:
     Make a folder that is removed in the end.
 
     :returns: it.
-    :raises FineTuningArchiveError: where it cannot be written.
+    :raises FineTuningArchiveError: if it cannot be written.
     """
     with temporary_space(), tempfile.TemporaryDirectory(prefix="ft-archive-") as folder:
         yield Path(folder)
@@ -80,7 +80,7 @@ class Spool:
         self._places: list[tuple[int, int, int]] = []
 
     def __enter__(self) -> Spool:
-        """:returns: itself; leaving removes the file."""
+        """Return itself; leaving removes the file."""
         return self
 
     def __exit__(

@@ -25,19 +25,19 @@ class Storage(Protocol):
     """A folder. Names are relative to it, and may lie in a folder below."""
 
     def shown(self, name: str) -> str:
-        """:returns: a file's path, for messages."""
+        """Return a file's path, for messages."""
 
     def size(self, name: str) -> int | None:
-        """:returns: a file's bytes; None where there is no such file."""
+        """Return a file's bytes; None if there is no such file."""
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """:returns: a file's bytes, a block at a time."""
+        """Return a file's bytes, a block at a time."""
 
     def put(self, local: Path, name: str) -> None:
         """Put a local file in a name's place: who reads sees the old file or the new one."""
 
     def names_in(self, folder: str) -> Sequence[str]:
-        """:returns: the names of the files in a folder below; none where it is missing."""
+        """Return the names of the files in a folder below; none where it is missing."""
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -54,16 +54,16 @@ class LocalStorage:
         self._folder = folder
 
     def shown(self, name: str) -> str:
-        """:returns: a file's path, for messages."""
+        """Return a file's path, for messages."""
         return str(self._folder / name)
 
     def size(self, name: str) -> int | None:
-        """:returns: a file's bytes; None where there is no such file."""
+        """Return a file's bytes; None if there is no such file."""
         path = self._folder / name
         return path.stat().st_size if path.is_file() else None
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """:returns: a file's bytes, a block at a time."""
+        """Return a file's bytes, a block at a time."""
         with (self._folder / name).open("rb") as file:
             while block := file.read(AT_ONCE):
                 yield block
@@ -139,11 +139,11 @@ class ObjectStorage:
         return f"{self._folder}/{name}" if self._folder else name
 
     def shown(self, name: str) -> str:
-        """:returns: a file's path, for messages."""
+        """Return a file's path, for messages."""
         return f"{self._protocol}://{self._at(name).lstrip('/')}"
 
     def size(self, name: str) -> int | None:
-        """:returns: a file's bytes; None where there is no such file."""
+        """Return a file's bytes; None if there is no such file."""
         self._fs.invalidate_cache()
         try:
             found = self._fs.info(self._at(name))
@@ -152,7 +152,7 @@ class ObjectStorage:
         return int(found["size"]) if found["type"] == "file" else None
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """:returns: a file's bytes, a block at a time."""
+        """Return a file's bytes, a block at a time."""
         if (self.size(name) or 0) <= AT_ONCE:
             # in one request: one that is replaced meanwhile would be refused between two
             yield self._fs.cat_file(self._at(name))
@@ -231,16 +231,16 @@ class TellingStorage:
         self._about = about
 
     def shown(self, name: str) -> str:
-        """:returns: a file's path, for messages."""
+        """Return a file's path, for messages."""
         return self._storage.shown(name)
 
     def size(self, name: str) -> int | None:
-        """:returns: a file's bytes; None where there is no such file."""
+        """Return a file's bytes; None if there is no such file."""
         with self._telling("look for", name):
             return self._storage.size(name)
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """:returns: a file's bytes, a block at a time."""
+        """Return a file's bytes, a block at a time."""
         with self._telling("read", name):
             yield from self._storage.blocks(name)
 
@@ -250,7 +250,7 @@ class TellingStorage:
             self._storage.put(local, name)
 
     def names_in(self, folder: str) -> Sequence[str]:
-        """:returns: the names of the files in a folder below; none where it is missing."""
+        """Return the names of the files in a folder below; none where it is missing."""
         with self._telling("list", folder):
             return self._storage.names_in(folder)
 
@@ -293,7 +293,7 @@ def storage_of(
     :param conn_id: the storage's connection; default what stands before an ``@`` in the path, or none.
     :param job_id: the job, for messages.
     :returns: the folder, and the archive's name in it.
-    :raises FineTuningInputError: where no such store can be reached.
+    :raises FineTuningInputError: if no such store can be reached.
     """
     about = f" (job {job_id})" if job_id else ""
     protocol, separator, rest = path.partition("://")

@@ -76,14 +76,14 @@ class ArchiveWriter:
         """Whether what was read and what the archive has must be put together event by event."""
 
     def __enter__(self) -> ArchiveWriter:
-        """:returns: itself; leaving removes what was read."""
+        """Return itself; leaving removes what was read."""
         return self
 
     def __exit__(self, *_: object) -> None:
         self._spool.close()
 
     def kept(self) -> Manifest | None:
-        """:returns: with ``overwrite="keep"``, the complete archive that is there already; else None."""
+        """Return with ``overwrite="keep"``, the complete archive that is there already; else None."""
         there = self._there
         if self._overwrite == "keep" and there and there.job.complete and self._stored.holds(there):
             return there
@@ -95,9 +95,9 @@ class ArchiveWriter:
         """
         Read what the archive lacks.
 
-        :param read_log: reads the log, or what is newer than a bookmark, into pages; None where it is too
+        :param read_log: reads the log, or what is newer than a bookmark, into pages; None if it is too
             early.
-        :returns: how many events came; None where it is not time, and nothing is to be written.
+        :returns: how many events came; None if it is not time, and nothing is to be written.
         """
         self._existing = existing = self._usable_existing()
         self._adds = self._incremental and existing is not None and existing.intact
@@ -195,7 +195,7 @@ class ArchiveWriter:
         return ids
 
     def events(self) -> Iterator[Event]:
-        """:returns: all events of the archive as it will be, oldest first, typed."""
+        """Return all events of the archive as it will be, oldest first, typed."""
         ids = EventIds()
         yield from identified(self._earlier(), ids)
         yield from identified(self._new(), ids)
@@ -209,7 +209,7 @@ class ArchiveWriter:
         :param facts: what the manifest says of the job.
         :param make_report: makes the page of a report beside the log; default None, no page.
         :returns: the manifest, which is written as well.
-        :raises FineTuningArchiveError: where something is there that must not be replaced.
+        :raises FineTuningArchiveError: if something is there that must not be replaced.
         """
         with temporary_folder() as folder:
             local = folder / "part"

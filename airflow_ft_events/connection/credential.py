@@ -13,7 +13,7 @@ class Credential(ABC):
 
     @abstractmethod
     def at_hand(self) -> str | None:
-        """:returns: the secret that needs no asking; None where it must be renewed first."""
+        """Return the secret that needs no asking; None if it must be renewed first."""
 
     def renewed(self) -> str:
         """
@@ -30,11 +30,11 @@ class Credential(ABC):
         """
         Take note that the server refused a secret, so that another one is got if that may help.
 
-        :param secret: it; None where it is not known.
+        :param secret: it; None if it is not known.
         """
 
     def current(self) -> str:
-        """:returns: the secret for the next request; as :meth:`renewed`, but at once where it is at hand."""
+        """Return the secret for the next request; as :meth:`renewed`, but at once where it is at hand."""
         at_hand = self.at_hand()
         return self.renewed() if at_hand is None else at_hand
 
@@ -55,7 +55,7 @@ class Key(Credential):
     value: str = field(repr=False)
 
     def at_hand(self) -> str:
-        """:returns: the key."""
+        """Return the key."""
         return self.value
 
     @property

@@ -46,7 +46,7 @@ class EntraTokens:
         Tell the token that needs no asking.
 
         :param scope: what it is for.
-        :returns: the token; None where there is none, or it must be replaced now.
+        :returns: the token; None if there is none, or it must be replaced now.
         """
         known, now = self._tokens.get(scope), clock().now()
         if known is None or now >= known.expires_at:
@@ -147,7 +147,7 @@ class EntraCredential(Credential):
     conn_id: str = field(compare=False)
 
     def at_hand(self) -> str | None:
-        """:returns: the token; None where it must be replaced now."""
+        """Return the token; None if it must be replaced now."""
         return TOKENS.at_hand(self.scope)
 
     def renewed(self) -> str:

@@ -21,7 +21,7 @@ class Network:
     How a server is reached. It can be compared, so that waits with the same one share a session.
 
     :param proxy: proxy URL, or None for a direct way; it may hold a password.
-    :param ca: path of the CA bundle (file or folder), or None where certificates are not verified.
+    :param ca: path of the CA bundle (file or folder), or None if certificates are not verified.
     """
 
     proxy: str | None = field(default=None, repr=False)

@@ -149,7 +149,7 @@ def parse(text: object) -> Condition:
     Read a condition.
 
     :param text: such as ``full_valid_loss <= 1.2`` or ``min(valid_loss) < 1.1 * train_loss``.
-    :raises ConditionError: where it cannot be read, with the position and what was expected there.
+    :raises ConditionError: if it cannot be read, with the position and what was expected there.
     """
     if not isinstance(text, str):
         raise ConditionError(
@@ -169,7 +169,7 @@ def parse_all(conditions: object) -> list[Condition]:
     Read a list of conditions.
 
     :param conditions: 1 to 100 texts.
-    :raises ConditionError: where one cannot be read, or it is no list, an empty or a too long one.
+    :raises ConditionError: if one cannot be read, or it is no list, an empty or a too long one.
     """
     return [parse(text) for text in _listed(conditions)]
 

@@ -35,10 +35,10 @@ class ConditionResult:
 
     :param condition: as its author wrote it.
     :param passed: whether it holds.
-    :param value: what its left side came to; None where that is no number.
+    :param value: what its left side came to; None if that is no number.
     :param limit: what its right side came to.
     :param step: the training step of the value, where it is one metric's value at a step.
-    :param reason: why it does not hold; None where it does.
+    :param reason: why it does not hold; None if it does.
     """
 
     condition: str
@@ -49,7 +49,7 @@ class ConditionResult:
     reason: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """:returns: the finding as plain JSON values, by the names above."""
+        """Return the finding as plain JSON values, by the names above."""
         found: dict[str, Any] = json_safe(
             {
                 "condition": self.condition,

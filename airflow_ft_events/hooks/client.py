@@ -101,7 +101,7 @@ class ClientHook(BaseHook):
         """
         Read the connection, on first use, without blocking the event loop.
 
-        :raises FineTuningInputError: where it does not exist or cannot work.
+        :raises FineTuningInputError: if it does not exist or cannot work.
         """
         if self._settings is None:
             from airflow.providers.common.compat.connection import (
@@ -234,7 +234,7 @@ class ClientHook(BaseHook):
             return await calls.aconverse(conversation, partial(self._asend, transport))
 
     def server_now(self) -> float:
-        """:returns: the server's clock (its last Date header, else ours), seconds since 1970."""
+        """Return the server's clock (its last Date header, else ours), seconds since 1970."""
         return clock().now() + self._server_ahead
 
     @property

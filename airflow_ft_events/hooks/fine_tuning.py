@@ -41,11 +41,11 @@ class FineTuningHook(ClientHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """:returns: labels and placeholders of the connection form, for Airflow 2.11."""
+        """Return labels and placeholders of the connection form, for Airflow 2.11."""
         return UI_FIELD_BEHAVIOUR
 
     def get_conn(self) -> requests.Session:
-        """:returns: a session, ready to use; the key sits in its auth object, whose repr shows nothing."""
+        """Return a session, ready to use; the key sits in its auth object, whose repr shows nothing."""
         return self._sync_transport().session
 
     def iter_pages(
@@ -146,7 +146,7 @@ class FineTuningHook(ClientHook):
         Read a job of a server that may show only its events.
 
         :param job_id: the job.
-        :returns: the job, typed, or None where its route is missing, while its events may well be there.
+        :returns: the job, typed, or None if its route is missing, while its events may well be there.
         :raises FineTuningApiError: the server does not accept the key, or could not be asked.
         """
         return self._run(calls.find_job(self.settings, check_job_id(job_id)))

@@ -123,7 +123,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         return self._decide(context, hook, outcome, findings)
 
     def _given_events(self) -> list[Event] | None:
-        """The events of an upstream task, oldest first; None where they are to be read."""
+        """The events of an upstream task, oldest first; None if they are to be read."""
         given: object = self.events
         if given is None:
             return None

@@ -97,7 +97,7 @@ class SettledLogOperator(BaseOperator):
         """
         Read the log, settled or as it stands, and do with it what this operator is for.
 
-        :returns: the operator's result; with ``must_end``, None where the log's last message is missing.
+        :returns: the operator's result; with ``must_end``, None if the log's last message is missing.
         """
         raise NotImplementedError
 

@@ -134,7 +134,7 @@ class Curve:
         Follow a restless curve with a calm one: at each place the mean of the values around it, the nearer
         ones weighing more.
 
-        :returns: steps and means, at most 300; empty where there are too few values to need it.
+        :returns: steps and means, at most 300; empty if there are too few values to need it.
         """
         size = len(self.steps)
         if self.role is not Role.TRAIN or size < _SMOOTHED_FROM:

@@ -44,7 +44,7 @@ def training_figure(events: Iterable[Event | Mapping[str, Any]]) -> Figure:
 
     :param events: events or event dicts, oldest first; anything else among them is passed over.
     :returns: a plotly figure; one with a sentence where the log has no metrics.
-    :raises FineTuningError: where plotly is not installed; the message names the extra.
+    :raises FineTuningError: if plotly is not installed; the message names the extra.
     """
     return _figure_of(read_log(events))
 
@@ -60,7 +60,7 @@ def report_page(
         ``status``, ``fine_tuned_model``, ``trained_tokens``, ``finished_at``, ``error``, ``count``,
         ``complete``, ``first_event``, ``last_event``; such as an archive's manifest or a sensor's result.
     :returns: HTML; the same events and facts give the same text.
-    :raises FineTuningError: where plotly is not installed; the message names the extra.
+    :raises FineTuningError: if plotly is not installed; the message names the extra.
     """
     view = read_log(events)
     figure = _figure_of(view).to_plotly_json()

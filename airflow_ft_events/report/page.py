@@ -39,7 +39,7 @@ class _Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Metric:
-    """A metric's numbers as they are shown; None where there is none."""
+    """A metric's numbers as they are shown; None if there is none."""
 
     pieces: Sequence[str]
     role: Role

@@ -124,7 +124,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
             self._end(self._timed_out(self._last_status()))
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
-        """:returns: the result once the job has ended, else False."""
+        """Return the result once the job has ended, else False."""
         result = self._poll_once(poked_before=self.mode == "reschedule" and self._was_poked_before(context))
         if result.error is not None:
             raise result.error

@@ -93,7 +93,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         self.order = order
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """:returns: the class path and the parameters; no secret is among them, and they do not change."""
+        """Return the class path and the parameters; no secret is among them, and they do not change."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
@@ -112,7 +112,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """:returns: one event, when the wait is over."""
+        """Return one event, when the wait is over."""
         try:
             came_to = await self._wait()
         except FineTuningError as error:

@@ -136,21 +136,21 @@ class SharedClient:
         self.job_list.waits = self.users
 
     def pause_left(self) -> float:
-        """:returns: seconds for which the server wants to be left alone by this connection; 0 for none."""
+        """Return seconds for which the server wants to be left alone by this connection; 0 for none."""
         return max(0.0, self._not_before - clock().now())
 
     def slot(self) -> float:
-        """:returns: a share of an interval, from 0 to 1, spread evenly over those who ask one by one."""
+        """Return a share of an interval, from 0 to 1, spread evenly over those who ask one by one."""
         self._slot = clock().jitter() if self._slot is None else (self._slot + GOLDEN_RATIO) % 1.0
         return self._slot
 
     def take_refusals(self) -> int:
-        """:returns: how many requests met a 429 since this was last asked."""
+        """Return how many requests met a 429 since this was last asked."""
         taken, self._refusals = self._refusals, 0
         return taken
 
     def server_now(self) -> float:
-        """:returns: the server's clock at its newest answer, seconds since 1970; ours where it shows none."""
+        """Return the server's clock at its newest answer, seconds since 1970; ours where it shows none."""
         told = server_time(self._heard)
         return told if told is not None else clock().now()
 

@@ -73,7 +73,7 @@ class Vendor:
 
     :param name: the name in connections and results.
     :param signals: message or type patterns and what they mean; the first match counts.
-    :param base_url: where its API lives, without a trailing slash; "" where every customer has an address of
+    :param base_url: where its API lives, without a trailing slash; "" if every customer has an address of
         their own.
     :param hosts: host names, or suffixes that begin with a dot, by which ``vendor: auto`` tells it.
     :param order: the order of its events where a page cannot tell.
@@ -119,7 +119,7 @@ class Vendor:
         :param base_url: without a trailing slash.
         :param api_version: only Azure's classic path has one.
         :returns: the root, below which :attr:`jobs_path` lies, and query parameters for every request.
-        :raises ValueError: where the family has no such thing as an API version.
+        :raises ValueError: if the family has no such thing as an API version.
         """
         if api_version:
             raise ValueError(f"'api_version' is an Azure setting, and the vendor here is {self.name}")
@@ -130,7 +130,7 @@ class Vendor:
         Tell what a bearer token of the vendor's identity service must be for.
 
         :param host: the server's host name.
-        :returns: the scope; None where the family takes keys only.
+        :returns: the scope; None if the family takes keys only.
         """
         return None
 
@@ -165,7 +165,7 @@ class Vendor:
         Read what an event says about the job's end, by its words alone.
 
         :param event: the event.
-        :returns: its meaning, or None where it says nothing of it, as nearly all events do.
+        :returns: its meaning, or None if it says nothing of it, as nearly all events do.
         """
         kind = event.type
         if kind == "metrics":
@@ -192,7 +192,7 @@ class Vendor:
         Read the name of the model that the job made.
 
         :param event: the event.
-        :returns: the name, or None where the event does not say it.
+        :returns: the name, or None if the event does not say it.
         """
         found = self.model_message.match(event.message)
         return found["model"] if found else None

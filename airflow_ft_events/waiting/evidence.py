@@ -85,7 +85,7 @@ class Evidence:
 
         :param server_now: the server's clock, seconds since 1970.
         :param now: our clock; default the server's.
-        :returns: seconds, 0 or less where it stands; None where nothing is claimed.
+        :returns: seconds, 0 or less where it stands; None if nothing is claimed.
         """
         claim = self._claim
         if claim is None:
@@ -127,7 +127,7 @@ class Ending:
     """
     How a job ended.
 
-    :param outcome: the outcome; None where it has not ended, or that cannot be said yet.
+    :param outcome: the outcome; None if it has not ended, or that cannot be said yet.
     :param seconds_left: where the events announce an end that may still be taken back: until it stands.
     """
 
@@ -141,7 +141,7 @@ def how_it_ended(
     """
     Tell how a job ended: by its status, or by its whole log where its server shows no job.
 
-    :param job: the job; None where the server shows none.
+    :param job: the job; None if the server shows none.
     :param events: its log, oldest first; of a job that is shown its end will do.
     :param job_id: the job's id.
     :param vendor: whose words are read.

@@ -38,7 +38,7 @@ class Streak:
         self.count += 1
 
     def end(self) -> int:
-        """:returns: how many times it happened; from now on it counts from 0."""
+        """Return how many times it happened; from now on it counts from 0."""
         count, self.count = self.count, 0
         return count
 

@@ -53,7 +53,7 @@ class Dialect:
 
     @property
     def extra(self) -> dict[str, str]:
-        """The extra of an Airflow connection to such a server; empty where it needs none."""
+        """The extra of an Airflow connection to such a server; empty if it needs none."""
         version = {"api_version": self.api_version} if self.api_version else {}
         return {"vendor": self.vendor} | version
 
