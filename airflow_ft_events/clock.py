@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """The clock that waits and retries go by."""
+    """The clock that waits and retries use."""
 
     def now(self) -> float:
         """Return seconds since 1970."""
@@ -20,7 +20,7 @@ class Clock:
         """
         Wait on a worker.
 
-        :param seconds: how long.
+        :param seconds: how long to wait.
         """
         time.sleep(seconds)
 
@@ -28,7 +28,7 @@ class Clock:
         """
         Wait in an event loop.
 
-        :param seconds: how long.
+        :param seconds: how long to wait.
         """
         await asyncio.sleep(seconds)
 
@@ -48,9 +48,10 @@ def clock() -> Clock:
 @contextmanager
 def driven_by(replacement: Clock) -> Iterator[Clock]:
     """
-    Go by another clock, in tests.
+    Use another clock, in tests.
 
     :param replacement: the clock to use inside the ``with`` block.
+    :returns: the same clock.
     """
     global _current
     before, _current = _current, replacement

@@ -8,12 +8,12 @@ from typing import Any
 
 class FineTuningError(Exception):
     """
-    The base of this package's errors: a question to the server got no usable answer.
+    The base of this package's errors: a request got no usable answer.
 
     A plain exception on purpose: Airflow's ``soft_fail`` turns its own exceptions into skips, and "could not
     ask" must never become one.
 
-    :param message: the whole text.
+    :param message: the full text.
     :param job_id: the job concerned, or None.
     :param conn_id: the connection used, or None.
     """
@@ -25,11 +25,11 @@ class FineTuningError(Exception):
 
     @property
     def message(self) -> str:
-        """The whole text."""
+        """The full text."""
         return str(self.args[0]) if self.args else ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the error as plain data, to travel from a trigger to the worker."""
+        """Return the error as plain data, to send it from a trigger to the worker."""
         return {"kind": type(self).__name__, "message": self.message, **self._facts()}
 
     def _facts(self) -> dict[str, Any]:
@@ -44,14 +44,14 @@ def _rebuild(kind: type[FineTuningError], message: str, facts: Mapping[str, Any]
 
 
 class FineTuningInputError(FineTuningError, ValueError):
-    """A parameter or a connection cannot be used as it is; nothing was asked."""
+    """A parameter or a connection cannot be used; nothing was sent."""
 
 
 class ConditionError(FineTuningInputError):
     """
-    A condition of a gate cannot be read.
+    A gate's condition cannot be parsed.
 
-    :param position: where, in characters from 1; None if it is no text at all.
+    :param position: where, in characters from 1; None if the condition is not text.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ConditionError(FineTuningInputError):
 
 class FineTuningApiError(FineTuningError):
     """
-    The server refused, or could not be reached.
+    The server refused the request, or could not be reached.
 
     :param status: HTTP status, or None if there was no answer.
     :param code: the server's error code, or None.
@@ -103,15 +103,15 @@ class FineTuningApiError(FineTuningError):
 
 
 class FineTuningAuthError(FineTuningApiError):
-    """The server does not accept the key (401) or does not let it do this (403)."""
+    """The server does not accept the key (401), or does not allow it to do this (403)."""
 
 
 class FineTuningJobNotFound(FineTuningApiError):
-    """The server does not know the job, or no longer."""
+    """The server does not know the job, or no longer does."""
 
 
 class FineTuningRateLimited(FineTuningApiError):
-    """The server asks for a pause (429) that is longer than a call may wait."""
+    """The server asks for a pause (429) that is longer than a call waits."""
 
 
 class FineTuningPagingError(FineTuningError):
@@ -119,11 +119,11 @@ class FineTuningPagingError(FineTuningError):
 
 
 class FineTuningAnswerError(FineTuningError):
-    """An answer that cannot be read."""
+    """A response that cannot be read."""
 
 
 class FineTuningArchiveError(FineTuningError):
-    """An archive cannot be read, is damaged, or must not be replaced; nothing of it was changed."""
+    """An archive cannot be read, is damaged, or must not be replaced; it was not changed."""
 
 
 _KINDS: dict[str, type[FineTuningError]] = {
@@ -145,7 +145,8 @@ def error_from_dict(given: Mapping[str, Any]) -> FineTuningError:
     """
     Rebuild an error from :meth:`FineTuningError.as_dict`.
 
-    :param given: the data; an unknown kind becomes the base class, and its text is kept.
+    :param given: the data.
+    :returns: the error; an unknown kind becomes the base class, and keeps its text.
     """
     facts = {name: value for name, value in given.items() if name not in ("kind", "message")}
     message = str(given.get("message") or "no message")

@@ -37,7 +37,7 @@ class Order(StrEnum):
 
 def one_line(text: object, *, limit: int = 500) -> str:
     """
-    Make text from a server fit for one log line.
+    Make text from a server safe for one log line.
 
     :param text: anything; its ``str`` is used.
     :param limit: characters kept; default 500.
@@ -49,7 +49,7 @@ def one_line(text: object, *, limit: int = 500) -> str:
 
 def level_of(word: object) -> str:
     """
-    Read a level as servers write it.
+    Normalise a level as servers write it.
 
     :param word: ``info``, ``warn``, ``warning``, …
     :returns: ``info``, ``warn``, ``error``, or the server's own word in lower case; "" for none.
@@ -69,7 +69,7 @@ def epoch_seconds(value: object) -> float | None:
         value = _written_seconds(value.strip())
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    # a server that has no time writes 0 or the year 1, and an end so long past would be believed at once
+    # a server without a time writes 0 or the year 1, and an end so long ago would be believed at once
     return float(value) if 0 < value < 1e11 else None
 
 
@@ -86,7 +86,7 @@ def _written_seconds(text: str) -> float | None:
 
 
 def _whole(value: object) -> int | None:
-    """Read a number of steps; None for what no training reaches, which arithmetic could not bear."""
+    """Read a number of steps; None for one that no training reaches, which would break arithmetic."""
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
         return int(value)
     return None
@@ -94,7 +94,7 @@ def _whole(value: object) -> int | None:
 
 def iso_utc(seconds: float | None) -> str | None:
     """
-    Write a point in time for people and warehouses.
+    Format a point in time for people and warehouses.
 
     :param seconds: seconds since 1970, or None.
     :returns: ISO 8601 in UTC, such as ``2026-01-31T12:00:00+00:00``; None for None or a year out of range.
@@ -109,7 +109,7 @@ def iso_utc(seconds: float | None) -> str | None:
 
 def short_utc(seconds: float | None) -> str | None:
     """
-    Write a point in time for a line of a log.
+    Format a point in time for a log line.
 
     :param seconds: seconds since 1970, or None.
     :returns: such as ``2026-01-31T12:00:00Z``; None for None or a year out of range.
@@ -120,7 +120,7 @@ def short_utc(seconds: float | None) -> str | None:
 
 def flat_values(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """
-    Walk the values in an event's data; nested dicts are joined by dots, and those more than 20 deep left out.
+    Walk the values in an event's data; nested names are joined by dots, more than 20 levels left out.
 
     :param data: the event's ``data``.
     :param prefix: what to put before each name.
@@ -135,9 +135,9 @@ def flat_values(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 def is_number(value: object) -> bool:
     """
-    Tell whether a value counts as a number: no bool, nor an integer that no float can hold.
+    Return whether a value counts as a number; bools and integers too large for a float do not.
 
-    :param value: what was read from JSON; NaN and Infinity are numbers here.
+    :param value: a value read from JSON; NaN and Infinity are numbers here.
     """
     return isinstance(value, float) or (type(value) is int and abs(value) < 1e300)
 
@@ -154,11 +154,11 @@ def flat_numbers(data: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
 
 def json_safe(value: Any, *, mask: Callable[[str], str] | None = None, depth: int = 200) -> Any:
     """
-    Make a value fit for XCom: databases refuse NaN and Infinity in JSON, and some servers send them.
+    Make a value safe for XCom: databases refuse NaN and Infinity in JSON, and some servers send them.
 
-    :param value: what was read from JSON.
-    :param mask: masks what no XCom may hold in each text and name; default None, nothing.
-    :param depth: how deep it is followed; what lies deeper becomes None. Default 200.
+    :param value: a value read from JSON.
+    :param mask: masks secrets in each text and name; default None, no masking.
+    :param depth: how many levels are kept; deeper ones become None. Default 200.
     :returns: the same, with None for every number that is not finite.
     """
     if depth == 0:
@@ -180,7 +180,7 @@ def server_id(raw: Mapping[str, Any]) -> str | None:
     Read the id that the server gave an event.
 
     :param raw: the event as it came.
-    :returns: the id, or None if it is missing, null, empty, no string, or one that no URL can carry.
+    :returns: the id, or None if it is missing, null, empty, not a string, or one that no URL can carry.
     """
     found = raw.get("id")
     if isinstance(found, int) and not isinstance(found, bool):
@@ -202,7 +202,7 @@ def content_hash(raw: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: ``raw`` is the server's dict, untouched; the rest is a typed view of it."""
+    """One event: ``raw`` is the server's dict, unchanged; the rest is a typed view of it."""
 
     raw: dict[str, Any]
     id: str
@@ -219,7 +219,7 @@ class Event:
 
     @property
     def type(self) -> str:
-        """``message``, ``metrics``, or a vendor's own; ``message`` where it is missing."""
+        """``message``, ``metrics``, or a vendor's own; ``message`` if it is missing."""
         return str(self.raw.get("type") or "message")
 
     @property
@@ -230,7 +230,7 @@ class Event:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The event's data; empty if it is null, missing or no object."""
+        """The event's data; empty if it is null, missing or not an object."""
         data = self.raw.get("data")
         return data if isinstance(data, dict) else {}
 
@@ -242,7 +242,7 @@ class Event:
 
     @property
     def is_metrics(self) -> bool:
-        """Whether the event reports training progress and no message."""
+        """Whether the event reports training progress and not a message."""
         return self.type == "metrics" or self.step is not None
 
     @property
@@ -256,7 +256,7 @@ class Event:
 
     @property
     def total_steps(self) -> int | None:
-        """How many steps the training has, where the event says so."""
+        """How many steps the training has, if the event says so."""
         total = _whole(self.data.get("total_steps"))
         if total is not None:
             return total
@@ -272,12 +272,12 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class EventPage:
     """
-    What one answer of the events route held.
+    What one response of the events route contained.
 
     :param data: the events as they came, in the server's order.
-    :param has_more: what the server said of a further page; None if it said nothing.
+    :param has_more: whether the server says that there are more; None if it does not say.
     :param order: which end of the log this server shows first, as far as it is known.
-    :param new: those of ``data`` that this reading had not seen before, in the server's order.
+    :param new: those of ``data`` that this walk had not seen before, in the server's order.
     """
 
     data: Sequence[dict[str, Any]]
@@ -292,17 +292,17 @@ class EventPage:
 
 
 class EventIds:
-    """Gives the events of one log their ids, where they come one by one, oldest first."""
+    """Gives the events of one log their ids, one by one, oldest first."""
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
 
     def id_of(self, raw: Mapping[str, Any]) -> str:
         """
-        Tell an event's id: the server's, or a stable one made from what it says.
+        Return an event's id: the server's, or a stable one generated from its contents.
 
         :param raw: the next event as it came.
-        :returns: the id; equal events without one are told apart by their count from the oldest on.
+        :returns: the id; equal events without one are distinguished by counting from the oldest.
         """
         given = server_id(raw)
         if given is None:
@@ -314,9 +314,9 @@ class EventIds:
 
 def ids_of(raws: Sequence[dict[str, Any]], *, order: Order) -> list[str]:
     """
-    Tell each event's id: the server's, or a stable one made from what it says.
+    Return each event's id: the server's, or a stable one generated from its contents.
 
-    Equal events without an id are told apart by their count from the oldest on, so a made id stays the same
+    Equal events without an id are distinguished by counting from the oldest, so a generated id stays the same
     as the log grows, as long as the log comes whole (servers without ids do not page).
 
     :param raws: events as they came.
@@ -344,7 +344,7 @@ def identify(raws: Sequence[dict[str, Any]], *, order: Order) -> list[Event]:
 
 def place_of(event: Event) -> dict[str, Any]:
     """
-    Name an event in a summary or a manifest.
+    Identify an event in a summary or a manifest.
 
     :param event: the event.
     :returns: ``{"id", "created_at"}``, the time in ISO 8601 UTC or None.
@@ -354,7 +354,7 @@ def place_of(event: Event) -> dict[str, Any]:
 
 def order_of(raws: Sequence[Mapping[str, Any]]) -> Order | None:
     """
-    Tell the order of events from the first and the last time among them.
+    Determine the order of events from the first and the last time among them.
 
     :param raws: events in the server's order.
     :returns: the order, or None if both times are the same or one is missing.
@@ -372,7 +372,7 @@ def last_metrics(events: Iterable[Event]) -> dict[str, int | float]:
     Collect the last known number for every metric.
 
     :param events: events, oldest first.
-    :returns: numbers by name, ``step`` and ``total_steps`` among them; empty if none was reported.
+    :returns: numbers by name, including ``step`` and ``total_steps``; empty if none was reported.
     """
     known: dict[str, int | float] = {}
     for event in events:
@@ -382,13 +382,13 @@ def last_metrics(events: Iterable[Event]) -> dict[str, int | float]:
 
 def metrics_table(events: Iterable[Event | Mapping[str, Any]]) -> list[dict[str, int | float]]:
     """
-    Put a job's numbers into rows, one a step, ready for pandas or a warehouse.
+    Put a job's numbers into rows, one per step, ready for pandas or a warehouse.
 
-    Events of one step share its row, and the later value of a name counts. A number that belongs to no step
-    is left out. NaN and Infinity stay as they are; :func:`json_safe` makes rows with them fit for XCom.
+    Events of one step share a row, and the later value of a name counts. A number that belongs to no step is
+    left out. NaN and Infinity stay as they are; :func:`json_safe` makes rows with them safe for XCom.
 
     :param events: events or event dicts, oldest first.
-    :returns: rows sorted by ``step``; each holds the names that its step reported, nested ones joined by
+    :returns: rows sorted by ``step``; each has the names that its step reported, nested ones joined by
         dots.
     """
     rows: dict[int, dict[str, int | float]] = {}

@@ -54,7 +54,7 @@ class JobError:
         """
         Read a job's ``error``.
 
-        :param value: null, ``{}`` (healthy jobs, 2024 on), a text, or an object with code, message and param.
+        :param value: null, ``{}`` (healthy jobs since 2024), text, or an object with code, message and param.
         :returns: the error, or None if there is none.
         """
         if isinstance(value, str) and value.strip():
@@ -76,13 +76,13 @@ class JobError:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """
-    One job: ``raw`` is the server's dict, untouched; the rest is a typed view of it.
+    One job: ``raw`` is the server's dict, unchanged; the rest is a typed view of it.
 
     :param raw: the job as the server described it.
     :param id: the job that was asked for.
     :param vendor: the server family's name.
     :param state: what its status means there.
-    :param fields: the same job, its fields under OpenAI's names.
+    :param fields: the same job, with its fields under OpenAI's names.
     """
 
     raw: dict[str, Any]
@@ -98,7 +98,7 @@ class Job:
 
     @property
     def ended(self) -> Outcome | None:
-        """How it ended; None while it goes on."""
+        """How it ended; None while it has not ended."""
         return self.state.outcome
 
     @property
@@ -108,12 +108,12 @@ class Job:
 
     @property
     def error(self) -> JobError | None:
-        """Why it failed; None if the server names no reason."""
+        """Why it failed; None if the server gives no reason."""
         return JobError.read(self.fields.get("error"))
 
     @property
     def fine_tuned_model(self) -> str | None:
-        """The model that it made; None if there is none yet."""
+        """The resulting model; None if there is none yet."""
         model = self.fields.get("fine_tuned_model")
         return model if isinstance(model, str) and model else None
 
@@ -126,7 +126,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """The end of a job, as poke, reschedule and deferrable mode return it alike."""
+    """The end of a job; poke, reschedule and deferrable mode all return the same."""
 
     job_id: str
     vendor: str
@@ -153,11 +153,11 @@ class JobOutcome:
     @classmethod
     def of_job(cls, job: Job) -> JobOutcome | None:
         """
-        Read the outcome off a job.
+        Derive the outcome from a job.
 
         :param job: the job.
-        :returns: the outcome, ``decided_by`` the status; None while the job goes on. Metrics and last event
-            are filled later, once.
+        :returns: the outcome, ``decided_by`` the status; None while the job has not ended. Metrics and last
+            event are filled in later, once.
         """
         if job.ended is None:
             return None
@@ -176,16 +176,17 @@ class JobOutcome:
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> JobOutcome:
         """
-        Rebuild an outcome from :meth:`as_dict`, as it travels in a trigger's event.
+        Rebuild an outcome from :meth:`as_dict`, which is how a trigger's event carries it.
 
         :param given: the dict.
-        :raises ValueError: if it is no outcome.
+        :returns: the outcome.
+        :raises ValueError: if it is not an outcome.
         """
         try:
             known = {name: given.get(name) for name in cls.__dataclass_fields__}
             error = known["error"]
             if error is not None and not isinstance(error, Mapping):
-                raise ValueError("its error is no object")
+                raise ValueError("its error is not an object")
             known |= {
                 "job_id": str(given["job_id"]),
                 "vendor": str(given["vendor"]),
@@ -199,7 +200,7 @@ class JobOutcome:
             raise ValueError(f"not the outcome of a job: {one_line(fault, limit=200)}") from None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the result dict of the public contract, plain JSON values."""
+        """Return the result dict of the public contract: plain JSON values."""
         return {
             "job_id": self.job_id,
             "vendor": self.vendor,

@@ -1,4 +1,4 @@
-"""Checks of what a Dag's author gives; cheap to import, since Dag parsing pays for it."""
+"""Checks of the parameters in a Dag; cheap to import, since every Dag parse pays for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_ft_events.errors import FineTuningInputError
 from airflow_ft_events.events import one_line
 
 DEFERRAL_KEY = "deferral"
-"""XCom key under which a task with ``cancel_on_kill`` says which of its tries is deferred."""
+"""XCom key under which a task with ``cancel_on_kill`` stores which of its tries is deferred."""
 DEFAULT_CONN_ID = "fine_tuning_default"
 LOG_EVENTS = ("messages", "all", "none")
 _JINJA_MARKS = ("{{", "{%", "{#")
@@ -21,22 +21,22 @@ def check_job_id(job_id: object) -> str:
     """
     Check a job id before it becomes part of a path.
 
-    :param job_id: what the Dag, an XCom or a user gave.
+    :param job_id: the value from the Dag, an XCom or a user.
     :returns: the id, unchanged.
-    :raises FineTuningInputError: if it is empty, blank, too long, or holds anything but letters, digits
-        and ``._:-``.
+    :raises FineTuningInputError: if it is empty, blank, too long, or contains anything but letters,
+        digits and ``._:-``.
     """
     if isinstance(job_id, str) and _JOB_ID.fullmatch(job_id) and job_id.strip(".") and job_id != "None":
         return job_id
     if job_id is None or (isinstance(job_id, str) and (not job_id.strip() or job_id == "None")):
         shown = "is empty" if not isinstance(job_id, str) or not job_id else f"is {job_id!r}"
     elif isinstance(job_id, str) and len(job_id) > 256:
-        shown = f"has {len(job_id)} characters, and 256 is the most"
+        shown = f"has {len(job_id)} characters; the maximum is 256"
     else:
         shown = f"is {one_line(repr(job_id), limit=80)}"
     raise FineTuningInputError(
         f"The job_id {shown}. It must be the id of a fine-tuning job, such as ftjob-abc123: 1 to 256 "
-        "letters, digits and ._:- only. If it comes from an XCom or a template, look at what the upstream "
+        "letters, digits and ._:- only. If it comes from an XCom or a template, check what the upstream "
         "task returned."
     )
 
@@ -45,8 +45,8 @@ def is_template(value: object) -> bool:
     """
     Tell whether a parameter is known only when the task runs.
 
-    :param value: what the Dag's author gave.
-    :returns: True for a text with Jinja's marks in it (an expression, a statement or a comment), and for what
+    :param value: the parameter's value in the Dag.
+    :returns: True for text that contains Jinja (an expression, a statement or a comment), and for values that
         Airflow resolves later, such as an XCom argument.
     """
     if isinstance(value, str):
@@ -56,7 +56,7 @@ def is_template(value: object) -> bool:
 
 def check_early(job_id: object) -> None:
     """
-    Check a job id when the Dag is parsed, where it can be seen there.
+    Check a job id when the Dag is parsed, if it is known then.
 
     :param job_id: an id, a template or an XCom argument; the last two are checked when the task runs.
     :raises FineTuningInputError: as :func:`check_job_id`.
@@ -80,28 +80,29 @@ def check_conn_id(conn_id: object) -> None:
 
 def check_count(name: str, value: object, *, optional: bool = True) -> None:
     """
-    Check a parameter that counts something.
+    Check a parameter that is a count.
 
-    :param name: the parameter, for the message.
-    :param value: what was given.
+    :param name: the parameter's name, for the message.
+    :param value: the parameter's value.
     :param optional: whether None is allowed; default True.
-    :raises FineTuningInputError: if it is no whole number from 1.
+    :raises FineTuningInputError: if it is not a whole number of at least 1.
     """
     if value is None and optional:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise FineTuningInputError(
-            f"{name} is {one_line(repr(value), limit=80)}; it must be a whole number from "
-            f"1{', or None' * optional}."
+            f"{name} is {one_line(repr(value), limit=80)}; it must be a whole number of at "
+            f"least 1{', or None' * optional}."
         )
 
 
 @lru_cache(maxsize=4096)
 def quoted(segment: str) -> str:
     """
-    Quote one segment of a path.
+    Percent-encode one segment of a path.
 
     :param segment: a checked job id.
+    :returns: the segment, ready for a URL.
     """
     return quote(segment, safe=":")
 
@@ -110,8 +111,8 @@ def check_log_events(mode: object) -> None:
     """
     Check the parameter ``log_events``.
 
-    :param mode: what was given.
-    :raises FineTuningInputError: if it is not one of the three words.
+    :param mode: the parameter's value.
+    :raises FineTuningInputError: if it is not ``messages``, ``all`` or ``none``.
     """
     if mode not in LOG_EVENTS:
         raise FineTuningInputError(f"log_events is {mode!r}; it must be one of {', '.join(LOG_EVENTS)}.")

@@ -1,4 +1,4 @@
-"""All that Airflow learns about this package without importing the rest of it."""
+"""Everything that Airflow learns about this package without importing the rest of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOOK_NAME = "Fine-tuning API"
 INTEGRATION = "Fine-tuning"
 STORAGE = "Object storage"
 
-# Airflow 2.11 asks the hook for this, later ones read it from the provider info.
+# Airflow 2.11 asks the hook for this, later versions read it from the provider info.
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden_fields": ["login", "schema", "port"],
     "relabeling": {"host": "Base URL", "password": "API key"},
@@ -26,7 +26,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
 CONNECTION_FIELDS: dict[str, Any] = {
     "vendor": {
         "label": "Vendor",
-        "description": "Whose API answers at the base URL. With auto, the base URL tells.",
+        "description": "Whose API it is. With auto, the base URL decides.",
         "schema": {
             "type": ["string", "null"],
             "enum": [AUTO, *FAMILIES],
@@ -45,18 +45,18 @@ CONNECTION_FIELDS: dict[str, Any] = {
     },
     "api_version": {
         "label": "API version",
-        "description": "Azure only, for example 2024-10-21. Without it, Azure's v1 path is asked.",
+        "description": "Azure only, for example 2024-10-21. Without it, Azure's v1 path is used.",
         "schema": {"type": ["string", "null"]},
     },
     "auth": {
         "label": "Authentication",
-        "description": "Azure only: an API key, or a Microsoft Entra token.",
+        "description": "Azure only: use an API key, or a Microsoft Entra token.",
         "schema": {"type": ["string", "null"], "enum": ["key", "entra"], "default": "key"},
     },
     "signals": {
         "label": "Signals",
-        "description": "For a server with words of its own: a JSON object from message or type pattern to "
-        'outcome, as in {"Training done.*": "succeeded"}.',
+        "description": "For a server with final messages of its own: a JSON object from message or type "
+        'pattern to outcome, such as {"Training done.*": "succeeded"}.',
         "schema": {"type": ["object", "null"]},
     },
     "headers": {
@@ -66,17 +66,17 @@ CONNECTION_FIELDS: dict[str, Any] = {
     },
     "timeout": {
         "label": "Timeout",
-        "description": "Seconds that a read may take.",
+        "description": "The longest that a read may take, in seconds.",
         "schema": {"type": ["number", "null"], "exclusiveMinimum": 0, "default": 30},
     },
     "max_retries": {
         "label": "Retries",
-        "description": "How often a worker asks again after a fault that may pass.",
+        "description": "How often a worker retries a request after a temporary fault.",
         "schema": {"type": ["integer", "null"], "minimum": 0, "default": 5},
     },
     "page_size": {
         "label": "Page size",
-        "description": "Events asked for at once.",
+        "description": "Events per request.",
         "schema": {"type": ["integer", "null"], "minimum": 1, "default": 100},
     },
     "verify": {
@@ -86,7 +86,7 @@ CONNECTION_FIELDS: dict[str, Any] = {
     },
     "allow_http": {
         "label": "Allow http",
-        "description": "Send the key without TLS to a host other than this one.",
+        "description": "Allow sending the key without TLS to a host other than this one.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
 }
@@ -96,7 +96,7 @@ def get_provider_info() -> dict[str, Any]:
     """
     Describe the provider to Airflow.
 
-    :returns: a dict that passes `airflow/provider_info.schema.json`
+    :returns: a dict that conforms to ``airflow/provider_info.schema.json``.
     """
     return {
         "package-name": "airflow-ft-events",

@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks.run [NAME …]`; exit status 1 where a figure misses its limit."""
+"""Run the benchmarks: `python -m benchmarks.run [NAME …]`; exit status 1 if a limit is missed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bookmark: where a reading of a log stopped, so that the next one goes on from there."""
+"""Bookmark: where reading a log stopped, so that the next read continues from there."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ KEPT = 32
 @dataclass(frozen=True, slots=True)
 class Bookmark:
     """
-    Where a reading stopped: what is known of the newest events, at most 32 of them.
+    Where reading stopped: what is known of the newest events, at most 32 of them.
 
-    :param ids: their ids, oldest first, the server's or made ones.
-    :param order: the server's order, where a page has shown it.
+    :param ids: their ids, oldest first, the server's or generated ones.
+    :param order: the server's order, if a page has shown it.
     :param created_at: the newest time among them, seconds since 1970.
     :param hashes: what they say, without their ids; empty if only an id is known.
-    :param length: how many events the log had, where it came whole and without ids.
+    :param length: how many events the log had, if it came whole and without ids.
     """
 
     ids: tuple[str, ...] = ()
@@ -40,8 +40,9 @@ class Bookmark:
         Move the bookmark on.
 
         :param events: what was read since, oldest first.
-        :param order: the server's order, where a page has shown it.
-        :param length: how many events the log has, where it came whole and without ids.
+        :param order: the server's order, if a page has shown it.
+        :param length: how many events the log has, if it came whole and without ids.
+        :returns: the new bookmark.
         """
         newest = events[-KEPT:]
         times = [event.created_at for event in newest]

@@ -1,4 +1,4 @@
-"""The API's calls as generators that hand out requests, take what came of them, and return a value."""
+"""The API's calls, as generators that yield requests, receive the results, and return a value."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class ReadAgain:
     """
-    A step of a conversation beside its requests: read the connection again, since its key was refused.
+    A step of a conversation besides its requests: read the connection again, since its key was refused.
 
-    What is sent back is the connection as it is now, or the error that says why it cannot be read.
+    The reply is the connection as it is now, or the error that says why it cannot be read.
 
     :param refused: the connection as it was.
-    :param secret: what its credential had at hand; None if that is not known.
+    :param secret: the secret that was refused; None if that is not known.
     """
 
     refused: Settings
@@ -49,12 +49,12 @@ def converse(
     read_again: Callable[[ReadAgain], Settings | FineTuningError] | None = None,
 ) -> T:
     """
-    Hold a conversation.
+    Run a conversation.
 
     :param conversation: one of the generators of this module, or a poll of a JobPoller.
-    :param send: carries a request.
+    :param send: sends a request.
     :param read_again: reads the connection again, for conversations that ask for it.
-    :returns: what the conversation came to.
+    :returns: the conversation's return value.
     """
     try:
         step = next(conversation)
@@ -76,11 +76,12 @@ async def aconverse(
     read_again: Callable[[ReadAgain], Awaitable[Settings | FineTuningError]] | None = None,
 ) -> T:
     """
-    Hold a conversation without blocking the event loop.
+    Run a conversation without blocking the event loop.
 
     :param conversation: as for :func:`converse`.
-    :param send: carries a request.
+    :param send: sends a request.
     :param read_again: as for :func:`converse`.
+    :returns: the conversation's return value.
     """
     try:
         step = next(conversation)
@@ -97,10 +98,11 @@ async def aconverse(
 
 def job_request(settings: Settings, job_id: str) -> ApiRequest:
     """
-    Ask for a job.
+    Make the request for a job.
 
     :param settings: the connection.
     :param job_id: a checked job id.
+    :returns: the request.
     """
     path = f"{settings.vendor.jobs_path}/{quoted(job_id)}"
     return ApiRequest(path=path, what=f"job {job_id}", job_id=job_id, asks_state=True)
@@ -110,12 +112,12 @@ def read_job(request: ApiRequest, reply: ApiResult, settings: Settings) -> Job:
     """
     Read a job, and make sure that it is the one that was asked for.
 
-    :param request: what was asked.
-    :param reply: what came of it.
+    :param request: the request.
+    :param reply: the response, or the fault.
     :param settings: the connection.
     :returns: the job, which has a status.
-    :raises FineTuningApiError: a refusal or no answer.
-    :raises FineTuningAnswerError: no job, or another one.
+    :raises FineTuningApiError: a refusal or no response.
+    :raises FineTuningAnswerError: the response is not a job, or is another job.
     """
     answer = raise_for_status(request, reply, settings)
     job = read_object(request, answer, settings)
@@ -132,6 +134,7 @@ def get_job(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResult,
 
     :param settings: the connection.
     :param job_id: a checked job id.
+    :returns: the job.
     """
     request = job_request(settings, job_id)
     return read_job(request, (yield request), settings)
@@ -143,7 +146,7 @@ def find_job(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResult
 
     :param settings: the connection.
     :param job_id: a checked job id.
-    :returns: the job, or None if its route is missing, while its events may well be there.
+    :returns: the job; None if its route is missing, although its events may be there.
     """
     try:
         return (yield from get_job(settings, job_id))
@@ -170,11 +173,12 @@ def cancel_job(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResu
 
 def jobs_request(settings: Settings, *, limit: int, after: str | None = None) -> ApiRequest:
     """
-    Ask for a page of the job list.
+    Make the request for a page of the job list.
 
     :param settings: the connection.
-    :param limit: jobs wanted.
-    :param after: id of the last job of the page before.
+    :param limit: jobs per page.
+    :param after: id of the last job of the previous page; default None, the first page.
+    :returns: the request.
     """
     asked = ApiRequest(path=settings.vendor.jobs_path, what="the fine-tuning jobs")
     return _page_of(asked, settings, limit=limit, after=after)
@@ -186,13 +190,13 @@ def read_jobs(
     """
     Read a page of the job list.
 
-    :param request: what was asked.
-    :param reply: what came of it.
+    :param request: the request.
+    :param reply: the response, or the fault.
     :param settings: the connection.
     :returns: the jobs in the server's order, and whether it says that there are more; None if it says
         nothing.
-    :raises FineTuningApiError: a refusal or no answer.
-    :raises FineTuningAnswerError: no list of jobs.
+    :raises FineTuningApiError: a refusal or no response.
+    :raises FineTuningAnswerError: the response is not a list of jobs.
     """
     return _read_page(request, reply, settings, of="jobs")
 
@@ -204,7 +208,8 @@ def list_jobs(
     List jobs, as the server orders them.
 
     :param settings: the connection.
-    :param limit: jobs at most; None for all.
+    :param limit: the maximum number of jobs; None for all.
+    :returns: jobs as the server describes them.
     """
     asked = ApiRequest(path=settings.vendor.jobs_path, what="the fine-tuning jobs")
     return (yield from _list_all(asked, settings, of="jobs", limit=limit))
@@ -214,10 +219,11 @@ def list_checkpoints(
     settings: Settings, job_id: str
 ) -> Generator[ApiRequest, ApiResult, list[dict[str, Any]]]:
     """
-    List the checkpoints of a job, by their step where every one has a step, else as the server orders them.
+    List a job's checkpoints, sorted by step if every one has a step, else as the server orders them.
 
     :param settings: the connection.
     :param job_id: a checked job id.
+    :returns: checkpoints as the server describes them.
     """
     path = f"{settings.vendor.jobs_path}/{quoted(job_id)}/checkpoints"
     what = f"the checkpoints of job {job_id}, which not every server has"
@@ -270,7 +276,7 @@ def _list_all(
             if has_more:
                 whose = f" of job {asked.job_id}" if asked.job_id else ""
                 raise FineTuningPagingError(
-                    f"Connection {settings.conn_id!r}: the server says that there are more {of}{whose} and "
+                    f"Connection {settings.conn_id!r}: the server says that there are more {of}{whose}, but "
                     f"its page leads nowhere (after={after!r}). Reading on would never end.",
                     job_id=asked.job_id,
                     conn_id=settings.conn_id,
@@ -294,12 +300,12 @@ def read_events(
 
     :param settings: the connection.
     :param job_id: a checked job id.
-    :param newer_than: the id of the known event, or where an earlier reading stopped; None for the whole log.
-    :param max_events: how many of the newest are wanted; None for all. A newest-first server is asked for no
-        more.
+    :param newer_than: the id of the known event, or where an earlier read stopped; None for the whole log.
+    :param max_events: how many of the newest events are needed; None for all. A newest-first server is asked
+        for no more.
     :param pages: where the events are kept; default in memory.
-    :param must_end: whether a log without the vendor's last message is of no use yet, so that a page which
-        shows that it is missing ends the reading; default False.
+    :param must_end: whether a log without the vendor's last message is of no use yet, so that reading stops
+        at the page that shows that it is missing; default False.
     :returns: the feed, with what it collected.
     """
     bookmark = (
@@ -325,7 +331,8 @@ def shows_end(settings: Settings, feed: EventFeed) -> bool:
     Tell whether the newest events of a log have the last message that its vendor sends.
 
     :param settings: the connection.
-    :param feed: a walk that has been shown the newest events.
+    :param feed: a walk that has seen the newest events.
+    :returns: True if they have.
     """
     newest = identify(feed.newest_shown, order=feed.order)
     return any(map(settings.vendor.ends_log, newest))

@@ -1,4 +1,4 @@
-"""Requests to make, answers to read, and whether and when to try again; no socket, no clock."""
+"""Requests to send, responses to read, and whether and when to retry; no socket, no clock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from airflow_ft_events.events import one_line
 BACKOFF_START = 1.0
 BACKOFF_MOST = 60.0
 LONGEST_RETRY_AFTER = 120.0
-"""A call on a worker gives up when told to wait longer (the official client's limit)."""
+"""A call on a worker gives up if told to wait longer (the official client's limit)."""
 _JSON = msgspec.json.Decoder()
 _RETRIED = {408, 409, 429}
 _REQUEST_ID_HEADERS = ("x-request-id", "apim-request-id", "x-ms-request-id", "request-id", "cf-ray")
@@ -39,12 +39,12 @@ class ApiRequest:
     """
     One request, below the API's root.
 
-    :param path: path below the root, quoted.
-    :param what: what it asks, for messages: "the events of job ftjob-1".
+    :param path: path below the root, percent-encoded.
+    :param what: what it asks for, for messages: "the events of job ftjob-1".
     :param method: GET or POST; default GET.
     :param params: query parameters.
     :param job_id: the job concerned, or None.
-    :param asks_state: whether it only asks how the job is, so that a look shared by many waits may answer it.
+    :param asks_state: whether it only asks for the job's state, so that a shared poll may answer it.
     """
 
     path: str
@@ -58,13 +58,13 @@ class ApiRequest:
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
     """
-    One whole answer.
+    A whole response.
 
     :param status: HTTP status.
-    :param headers: header values; a mapping that finds them in lower case.
+    :param headers: header values by lower-case name.
     :param body: the decoded body.
     :param tries: how many tries it took; default 1.
-    :param parsed: the object that the body would hold, where it was read before; default None.
+    :param parsed: the object in the body, if it was parsed before; default None.
     """
 
     status: int
@@ -86,23 +86,23 @@ class ApiResponse:
 
 
 class FaultKind(StrEnum):
-    """Why there is no answer."""
+    """Why there is no response."""
 
     CONNECT = "connect"
     TIMEOUT = "timeout"
     BROKEN = "broken"
     STALE = "stale"
-    """A reused connection that the server had closed: tried again once, uncounted."""
+    """A reused connection that the server had closed: retried once, uncounted."""
     TLS = "tls"
     TOO_LARGE = "too_large"
     NO_TOKEN = "no_token"  # noqa: S105
-    """No Entra token could be had, so nothing was sent."""
+    """Could not get an Entra token, so nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiFault:
     """
-    No answer.
+    No response.
 
     :param kind: why.
     :param text: one line for people, without secrets.
@@ -135,7 +135,7 @@ def server_time(headers: Mapping[str, str]) -> float | None:
     """
     Read the server's clock.
 
-    :param headers: of an answer.
+    :param headers: a response's headers.
     :returns: seconds since 1970, from the Date header; None if that cannot be read.
     """
     return _http_date(headers.get("date", ""))
@@ -145,9 +145,9 @@ def retry_after(answer: ApiResponse, *, now: float) -> float | None:
     """
     Read how long the server asks to wait.
 
-    :param answer: its answer; ``retry-after-ms``, or ``Retry-After`` in seconds or as an HTTP date.
-    :param now: our clock, used where the answer has no Date header.
-    :returns: seconds, at least 0; None if it asks for nothing readable.
+    :param answer: its response; ``retry-after-ms``, or ``Retry-After`` in seconds or as an HTTP date.
+    :param now: our clock, used if the response has no Date header.
+    :returns: seconds, at least 0; None if it asks for nothing that can be read.
     """
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
@@ -165,12 +165,12 @@ def retry_after(answer: ApiResponse, *, now: float) -> float | None:
 
 def next_try(reply: ApiResult, *, attempt: int, max_retries: int, jitter: float, now: float) -> float | None:
     """
-    Decide whether a call on a worker is made again, and when.
+    Decide whether a call on a worker is retried, and when.
 
     Connection errors, timeouts, 408, 409, 429 and 5xx are; ``x-should-retry`` overrides. The wait is what the
     server asks for, or else exponential backoff with full jitter (1 s doubling to 60 s).
 
-    :param reply: what the last try brought.
+    :param reply: the result of the last try.
     :param attempt: tries made so far, from 1.
     :param max_retries: tries allowed after the first.
     :param jitter: a random number from 0 to 1, for the jitter.
@@ -198,22 +198,24 @@ def decode(body: bytes) -> Any:
     Decode JSON (msgspec reads a page of events in about a third of the standard library's time).
 
     :param body: the bytes.
-    :raises ValueError: if they are no JSON.
+    :returns: the value.
+    :raises ValueError: if they are not JSON.
     """
     try:
         return _JSON.decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-        # the standard library also takes NaN, Infinity, lone surrogates and a byte order bookmark
+        # the standard library also takes NaN, Infinity, lone surrogates and a byte order mark
         return json.loads(body)
 
 
 def read_object(request: ApiRequest, answer: ApiResponse, settings: Settings) -> dict[str, Any]:
     """
-    Read an answer that must be a JSON object.
+    Read a response that must be a JSON object.
 
-    :param request: what was asked.
-    :param answer: what came, with a status below 300.
+    :param request: the request.
+    :param answer: the response, with a status below 300.
     :param settings: the connection, for messages.
+    :returns: the object.
     :raises FineTuningAnswerError: if it is something else.
     """
     if answer.parsed is not None:
@@ -231,10 +233,10 @@ def unreadable(
     request: ApiRequest, answer: ApiResponse, settings: Settings, problem: str
 ) -> FineTuningAnswerError:
     """
-    Make the error for an answer that cannot be read.
+    Make the error for a response that cannot be read.
 
-    :param request: what was asked.
-    :param answer: what came.
+    :param request: the request.
+    :param answer: the response.
     :param settings: the connection.
     :param problem: what is wrong with it: "is not JSON".
     :returns: the error, which shows the first 200 characters.
@@ -252,13 +254,13 @@ def unreadable(
 
 def raise_for_fault(request: ApiRequest, reply: ApiResult, settings: Settings) -> ApiResponse:
     """
-    Let an answer through, whatever its status, and turn "no answer" into its error.
+    Return a response, whatever its status, and raise the error for "no response".
 
-    :param request: what was asked.
-    :param reply: what came of it.
+    :param request: the request.
+    :param reply: the response, or the fault.
     :param settings: the connection.
-    :raises FineTuningApiError: there is no answer.
-    :raises FineTuningAnswerError: a body beyond the byte limit.
+    :raises FineTuningApiError: there is no response.
+    :raises FineTuningAnswerError: the body exceeds the byte limit.
     """
     if isinstance(reply, ApiFault):
         raise error_of(request, reply, settings)
@@ -267,14 +269,14 @@ def raise_for_fault(request: ApiRequest, reply: ApiResult, settings: Settings) -
 
 def raise_for_status(request: ApiRequest, reply: ApiResult, settings: Settings) -> ApiResponse:
     """
-    Let a good answer through and turn everything else into a typed error.
+    Return a successful response, and raise everything else as a typed error.
 
-    :param request: what was asked.
-    :param reply: what came of it.
+    :param request: the request.
+    :param reply: the response, or the fault.
     :param settings: the connection.
-    :returns: the answer, with a status from 200 to 299.
-    :raises FineTuningApiError: a refusal or no answer, or one of its kinds.
-    :raises FineTuningAnswerError: a body beyond the byte limit.
+    :returns: the response, with a status from 200 to 299.
+    :raises FineTuningApiError: a refusal or no response; or a subclass.
+    :raises FineTuningAnswerError: the body exceeds the byte limit.
     """
     if isinstance(reply, ApiResponse) and 200 <= reply.status < 300:
         return reply
@@ -283,11 +285,12 @@ def raise_for_status(request: ApiRequest, reply: ApiResult, settings: Settings) 
 
 def error_of(request: ApiRequest, reply: ApiResult, settings: Settings) -> FineTuningError:
     """
-    Turn a refusal, or no answer, into the typed error that tells what to do next.
+    Turn a refusal, or no response, into the typed error that says what to do next.
 
-    :param request: what was asked.
-    :param reply: what came of it.
+    :param request: the request.
+    :param reply: the response, or the fault.
     :param settings: the connection.
+    :returns: the error.
     """
     asked = f"{'Asking for' if request.method == 'GET' else 'Asking to'} {request.what}"
     asked += f" through connection {settings.conn_id!r}"
@@ -303,7 +306,7 @@ def error_of(request: ApiRequest, reply: ApiResult, settings: Settings) -> FineT
             FaultKind.TIMEOUT: "Check the network, or raise 'timeout' in the connection's extra",
         }.get(reply.kind, "Check the network, proxies and 'Host'")
         return FineTuningApiError(
-            f"{asked} brought no answer{after}: {reply.text}. {advice} (server {settings.root}). This says "
+            f"{asked} got no answer{after}: {reply.text}. {advice} (server {settings.root}). This says "
             "nothing about the job itself.",
             job_id=request.job_id,
             conn_id=settings.conn_id,
@@ -328,7 +331,7 @@ def error_of(request: ApiRequest, reply: ApiResult, settings: Settings) -> FineT
 def _refusal(
     request: ApiRequest, answer: ApiResponse, settings: Settings
 ) -> tuple[type[FineTuningApiError], str]:
-    """Choose the type of a refusal and what to do about it."""
+    """Choose the error type of a refusal, and the advice."""
     status = answer.status
     if status == 401:
         return FineTuningAuthError, f"Check the API key in 'Password' of connection {settings.conn_id!r}."
@@ -340,9 +343,7 @@ def _refusal(
     if status == 404:
         # a misspelt setting, such as api-version, may have led to another path
         names = ", ".join(map(repr, settings.unknown))
-        ignored = (
-            f" Ignored in the connection's extra, since it means nothing here: {names}." if names else ""
-        )
+        ignored = f" Ignored in the connection's extra as unknown: {names}." if names else ""
         if request.job_id:
             return FineTuningJobNotFound, (
                 "Check the job id, that this key's organization and project own the job, and that 'Host' "
@@ -352,7 +353,7 @@ def _refusal(
             f"Check that 'Host' ({settings.root}) is the root of a fine-tuning API.{ignored}"
         )
     if status == 429:
-        wait = retry_after(answer, now=math.inf)  # a date is of use beside the server's own clock only
+        wait = retry_after(answer, now=math.inf)  # a date is usable only with the server's own clock
         asked = f"; the server asks to wait {wait:.0f} s" if wait else ""
         return FineTuningRateLimited, f"Too many requests or no quota left{asked}. Try again later."
     if 300 <= status < 400:
@@ -364,12 +365,12 @@ def _refusal(
     if status >= 500:
         return (
             FineTuningApiError,
-            "The trouble is the server's: try again later. This says nothing about the job itself.",
+            "This is a problem of the server: try again later. This says nothing about the job itself.",
         )
     if request.method == "POST" and status in (400, 409):
-        return FineTuningApiError, "A job that has ended cannot be cancelled any more: look at its status."
+        return FineTuningApiError, "A job that has ended can no longer be cancelled: check its status."
     return FineTuningApiError, (
-        f"Check what it names, and that 'vendor' and 'Host' ({settings.root}) fit this server."
+        f"Check the reason above, and that 'vendor' and 'Host' ({settings.root}) fit this server."
     )
 
 

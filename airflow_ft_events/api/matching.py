@@ -1,4 +1,4 @@
-"""What a page of events tells: ids, order, and which events are the same where ids are missing or no help."""
+"""What a page of events shows: ids, order, and which events are the same if ids are missing or useless."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_ft_events.events import Event, Order, content_hash, ids_of, order_o
 _SAID = ("id", "created_at", "message", "level")
 _WORDS = itemgetter(*_SAID)
 PAIRS = 3
-"""Pairs of events, from both ends of what was read, that vote on the order: one odd time decides nothing."""
+"""Pairs of events, from both ends of what was read, that vote on the order: one odd time must not decide."""
 
 
 def server_ids(raws: Sequence[Mapping[str, Any]]) -> list[str] | None:
@@ -19,7 +19,7 @@ def server_ids(raws: Sequence[Mapping[str, Any]]) -> list[str] | None:
     Read the ids of a page.
 
     :param raws: events as they came.
-    :returns: their ids; None if the server does not give each of them one, as a text.
+    :returns: their ids; None unless the server gives each of them one, as text.
     """
     ids = [raw.get("id") for raw in raws]
     return ids if set(map(type, ids)) == {str} and "" not in ids else None  # type: ignore[return-value]
@@ -27,9 +27,10 @@ def server_ids(raws: Sequence[Mapping[str, Any]]) -> list[str] | None:
 
 def said_by(raw: Mapping[str, Any]) -> int:
     """
-    Hash what an event says, without its id; cheap, and of use in this process only.
+    Hash what an event says, without its id; cheap, and usable only in this process.
 
     :param raw: the event as it came.
+    :returns: the hash.
     """
     at, message, is_error = raw.get("created_at"), raw.get("message"), raw.get("level") == "error"
     try:
@@ -40,10 +41,11 @@ def said_by(raw: Mapping[str, Any]) -> int:
 
 def say_the_same(raws: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
     """
-    Tell whether two pages say the same, whatever ids they give.
+    Tell whether two pages say the same, whatever their ids.
 
     :param raws: a page.
-    :param others: the page before.
+    :param others: the previous page.
+    :returns: True if they do.
     """
     return 0 < len(raws) == len(others) and all(
         raw.get(name) == other.get(name)
@@ -54,10 +56,10 @@ def say_the_same(raws: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str
 
 def identify_among(wanted: Sequence[dict[str, Any]], whole: Sequence[dict[str, Any]]) -> list[Event]:
     """
-    Make ids for a few events of a log that has none, the same as if they were made for all.
+    Make ids for a few events of a log that has none; the same ids as if they were made for all.
 
     :param wanted: the events, some of those in the log.
-    :param whole: the log, oldest first: equal events are told apart by their count from there.
+    :param whole: the log, oldest first: equal events are distinguished by counting from there.
     :returns: one Event each, in the order given.
     """
     alike = set(map(said_by, wanted))
@@ -68,11 +70,11 @@ def identify_among(wanted: Sequence[dict[str, Any]], whole: Sequence[dict[str, A
 
 def find_made_ids(known: Collection[str], whole: Sequence[dict[str, Any]]) -> list[int]:
     """
-    Find the events whose made ids are known; from the newest on, and no further than needed.
+    Find the events whose generated ids are known, from the newest on, and no further than needed.
 
-    :param known: the made ids.
+    :param known: the generated ids.
     :param whole: a log without ids, oldest first.
-    :returns: the places of those that are there, in ascending order.
+    :returns: the positions of those that are there, in ascending order.
     """
     left, alike = {made.rpartition("-")[0] for made in known}, set()
     for raw in reversed(whole):
@@ -90,12 +92,12 @@ def order_by_ends(
     first: Sequence[dict[str, Any]], page: Sequence[dict[str, Any]], *, believed: Order | None = None
 ) -> Order | None:
     """
-    Tell the order of a log from both ends of what was read of it.
+    Determine the order of a log from both ends of what was read of it.
 
     :param first: the first page.
     :param page: the newest page, perhaps the same.
-    :param believed: the order so far: one pair is enough to confirm it.
-    :returns: what most of three pairs of events say; None if no times can tell.
+    :param believed: the order assumed so far: one pair is enough to confirm it.
+    :returns: what most of three pairs of events say; None if the times do not show it.
     """
     if page and believed is not None and order_of((first[0], page[-1])) is believed:
         return believed
@@ -112,16 +114,16 @@ def known_by_words(
     raws: Sequence[dict[str, Any]], known_at: Sequence[int], hashes: Collection[int], *, order: Order
 ) -> Sequence[int]:
     """
-    Find the events of a page that are known, where ids alone may mislead.
+    Find the events of a page that are known, when ids alone may mislead.
 
-    Some servers make ids up at each reading: then events are known by what they say. Others give one id to
-    several events: then the newest of them are new, as far as they say what no known one said.
+    Some servers generate new ids on each read: then events are recognised by what they say. Others give one
+    id to several events: then the newest of them are new if they say what no known one said.
 
     :param raws: events as they came.
-    :param known_at: the places of those whose ids are known, in ascending order.
+    :param known_at: the positions of those whose ids are known, in ascending order.
     :param hashes: what the known ones say, by :func:`said_by`.
     :param order: which end comes first.
-    :returns: the places of the known ones, in ascending order.
+    :returns: the positions of the known ones, in ascending order.
     """
     if not known_at:
         said = frozenset(hashes)  # else most polls look two of them up, and a set would cost more
@@ -133,9 +135,9 @@ def known_by_words(
 
 class Seen:
     """
-    The events of the pages so far, each known by its id together with what it says.
+    The events of the pages so far, each identified by its id together with what it says.
 
-    Some servers give one id to several events, so an id alone does not tell.
+    Some servers give one id to several events, so an id alone is not enough.
     """
 
     __slots__ = ("_keys",)
@@ -153,7 +155,7 @@ class Seen:
 
         :param raws: its events as they came.
         :param ids: their ids; None if not every one has an id.
-        :returns: those that were not met before; an event without an id never was.
+        :returns: those that were not seen before; an event without an id counts as new.
         """
         keys = _keys_of(raws) if ids is not None else [_key_of(raw) for raw in raws]
         fresh = set(keys)

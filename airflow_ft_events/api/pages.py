@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class Pages(Protocol):
-    """Where a walk keeps the new events of each page, in the order of reading."""
+    """Where a walk keeps the new events of each page, in the order in which they were read."""
 
     def append(self, page: Sequence[dict[str, Any]], /) -> None:
         """Keep one more page."""
@@ -19,7 +19,7 @@ class Pages(Protocol):
         """Forget all pages."""
 
     def __iter__(self) -> Iterator[Sequence[dict[str, Any]]]:
-        """Walk the pages in the order of reading."""
+        """Iterate over the pages in the order in which they were read."""
 
 
 class PageList(list[Sequence[dict[str, Any]]]):
@@ -31,7 +31,7 @@ class PageList(list[Sequence[dict[str, Any]]]):
 
 
 class NoPages(PageList):
-    """No pages: each was handed on when it came."""
+    """No pages: each was passed on when it came."""
 
     def append(self, page: Sequence[dict[str, Any]], /) -> None:
         """Keep nothing of it."""

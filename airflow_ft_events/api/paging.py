@@ -1,4 +1,4 @@
-"""EventFeed: walks a job's log, whichever way its server orders it, and remembers where it stopped."""
+"""EventFeed: walks a job's log in either order, and remembers where it stopped."""
 
 from __future__ import annotations
 
@@ -33,44 +33,44 @@ from airflow_ft_events.events import (
 from airflow_ft_events.parameters import quoted
 
 SAME_PAGES = 10
-"""So many pages in a row that say the same, under ids of their own, are a cursor that does not advance."""
+"""This many identical pages in a row, even under different ids, mean a cursor that does not advance."""
 
 
 class Phase(Enum):
-    """What the next answer of a walk is for."""
+    """What the next response of a walk is for."""
 
     WALKING = auto()
     """The next page of the log."""
     SEEKING = auto()
-    """What is newer than the bookmark, where ``after`` is expected to lead to newer events."""
+    """What is newer than the bookmark, if ``after`` is expected to lead to newer events."""
     PROBING = auto()
-    """A cursor was refused: the first page tells whether it was the cursor or the job."""
+    """A cursor was refused: the first page shows whether the reason was the cursor or the job."""
     CHECKING = auto()
-    """The first page tells whether the server honoured the bookmark's cursor, or did not look at it."""
+    """The first page shows whether the server honoured the bookmark's cursor or ignored it."""
     DONE = auto()
 
 
 class EventFeed:
     """
-    One walk through a job's log: hands out requests, takes answers, and ends.
+    One walk through a job's log: hands out requests, takes responses, and ends.
 
     On a newest-first server ``after`` leads to older events, so new ones are found by walking back from the
-    front until a known one shows; on an oldest-first server ``after`` leads to newer ones. The order is told
-    from the pages, and is the vendor's where they cannot tell.
+    front until a known one appears; on an oldest-first server ``after`` leads to newer ones. The order is
+    determined from the pages, and is the vendor's if they do not show it.
 
     :param settings: the connection.
     :param job_id: a checked job id.
-    :param page_size: events to ask for at a time; default the connection's.
-    :param first_page_size: events to ask for the first time, where few new ones are expected; default as
+    :param page_size: events per page; default the connection's.
+    :param first_page_size: events on the first page, if few new ones are expected; default as
         ``page_size``.
-    :param bookmark: where an earlier reading stopped: only what is newer is read; default the whole log.
+    :param bookmark: where an earlier read stopped: only what is newer is read; default the whole log.
     :param after: a raw cursor to start at, as the server understands it; not together with ``bookmark``.
-    :param depth: pages to walk back at most on a newest-first server; default None, all.
-    :param budget: pages to read at most whichever way the log goes; default None, all.
-    :param checks_cursor: whether one more request makes sure that a server which listed what is newer than
-        the bookmark knew the bookmark; the whole log is read where it did not. Default False.
-    :param short_page_ends: whether a page with fewer events than asked for ends the walk where the server
-        does not say if there are more; for a reader that comes again. Default False: only an empty page does.
+    :param depth: the maximum number of pages to walk back on a newest-first server; default None, all.
+    :param budget: the maximum number of pages to read in either order; default None, all.
+    :param checks_cursor: whether one more request verifies that a server which listed what is newer than the
+        bookmark knew the bookmark; if it did not, the whole log is read. Default False.
+    :param short_page_ends: whether a page with fewer events than asked for ends the walk if the server does
+        not say whether there are more; for a reader that comes again. Default False: only an empty page does.
     :param pages: where the new events of each page are kept; default a list, in memory.
     """
 
@@ -119,13 +119,13 @@ class EventFeed:
         self._front: Sequence[dict[str, Any]] = ()
         self._whole: Sequence[dict[str, Any]] | None = None
         self.found: bool | None = None if self._bookmark is None else False
-        """Whether the marked event was met; None if there is no bookmark."""
+        """Whether the bookmark's event was found; None if there is no bookmark."""
         self.cut = False
         """Whether ``depth`` ended the walk before a known event or the log's beginning."""
 
     @property
     def order(self) -> Order:
-        """The server's order as far as it is known, else its vendor's."""
+        """The server's order if it is known, else its vendor's."""
         return self._order or self._vendor.order
 
     @property
@@ -135,7 +135,7 @@ class EventFeed:
 
     @property
     def newest_shown(self) -> Sequence[dict[str, Any]]:
-        """The events at the log's newest end that the walk has been shown, new or known: a page or two."""
+        """The events at the log's newest end that the walk has seen, new or known: a page or two."""
         if self.order is Order.NEWEST_FIRST:
             return self._front
         return [*self._page_before, *self._last_page]
@@ -166,13 +166,13 @@ class EventFeed:
 
     def take(self, answer: ApiResponse) -> EventPage:
         """
-        Take the answer to the last request.
+        Take the response to the last request.
 
-        :param answer: it, whatever its status.
+        :param answer: the response, whatever its status.
         :returns: the page; empty if a cursor was refused and the walk begins again without it.
         :raises FineTuningApiError: a refusal.
         :raises FineTuningPagingError: a cursor that does not advance.
-        :raises FineTuningAnswerError: an answer that is no page of events.
+        :raises FineTuningAnswerError: a response that is not a page of events.
         """
         request = self.next_request()
         assert request is not None, "the walk is over"
@@ -181,7 +181,7 @@ class EventFeed:
             return self._cursor_refused(request, answer)
         raws, has_more = self._read(request, raise_for_status(request, answer, self._settings))
         phase, self._phase = self._phase, Phase.WALKING
-        if phase is Phase.PROBING:  # the job is there, so it was the cursor: the walk goes on there, once
+        if phase is Phase.PROBING:  # the job is there, so it was the cursor: the walk continues there, once
             self._cursor = self._refused
             return self._nothing()
         if phase is Phase.CHECKING:
@@ -223,9 +223,9 @@ class EventFeed:
 
     def collected_events(self, newest: int | None = None) -> list[Event]:
         """
-        Tell the same, typed.
+        Return the same, typed.
 
-        :param newest: how many of the newest are wanted; default all. Ids are made for these only.
+        :param newest: how many of the newest are needed; default all. Only these get generated ids.
         """
         raws = self.collected()
         wanted = raws if newest is None else raws[-newest:]
@@ -236,9 +236,9 @@ class EventFeed:
 
     def bookmark(self, collected: Sequence[Event] | None = None) -> Bookmark | None:
         """
-        Tell where this walk stopped, for the next one.
+        Return where this walk stopped, for the next one.
 
-        :param collected: what :meth:`collected_events` gave, the newest 32 at least, where it is at hand.
+        :param collected: the result of :meth:`collected_events`, or at least its newest 32; default None.
         :returns: the bookmark; None if the log is empty so far.
         """
         collected = self.collected_events() if collected is None else collected
@@ -248,11 +248,11 @@ class EventFeed:
         return (self._bookmark or Bookmark()).moved(collected, order=self._order, length=length)
 
     def _cursor_refused(self, request: ApiRequest, answer: ApiResponse) -> EventPage:
-        """Ask again without the cursor: that tells whether the cursor was refused, or the job."""
+        """Ask again without the cursor: that shows whether the cursor was refused, or the job."""
         if self._refused == self._cursor:
             error = error_of(request, answer, self._settings)
             raise FineTuningPagingError(
-                f"The server refuses the cursor after={self._cursor!r} and answers without one. "
+                f"The server refuses the cursor after={self._cursor!r}, but answers without one. "
                 f"{error.message}",
                 job_id=self._job_id,
                 conn_id=self._settings.conn_id,
@@ -262,14 +262,14 @@ class EventFeed:
         return self._nothing()
 
     def _seek(self) -> None:
-        """Go on behind the bookmark."""
+        """Continue after the bookmark."""
         self._cursor, self._phase = self._bookmark.last_id if self._bookmark else None, Phase.SEEKING
 
     def _was_honoured(self, first_page: Sequence[dict[str, Any]]) -> bool:
         """
         Whether the server knew the bookmark's cursor.
 
-        Some answer one that they no longer have with an empty page, or as if it had not been there.
+        Some servers answer a cursor that they no longer have with an empty page, or as if there were none.
         """
         oldest = self._oldest_new
         return oldest is not None and (not first_page or first_page[0] != oldest)
@@ -301,14 +301,14 @@ class EventFeed:
         if not isinstance(raws, list):
             raise unreadable(request, answer, self._settings, "has no list named 'data'")
         if raws and set(map(type, raws)) != {dict}:
-            raise unreadable(request, answer, self._settings, "holds events that are no objects")
+            raise unreadable(request, answer, self._settings, "contains events that are not objects")
         has_more = page.get("has_more")
         return raws, has_more if isinstance(has_more, bool) else None
 
     def _newer_than_bookmark(
         self, raws: list[dict[str, Any]], ids: Sequence[str] | None, unseen: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Those of a page that are newer than the bookmark, or came late among the events that it knows."""
+        """The events of a page that are newer than the bookmark, or came late among those that it knows."""
         known_at = self._known_at(raws, ids)
         if not known_at:
             return unseen
@@ -324,7 +324,7 @@ class EventFeed:
         return [raws[at] for at in span if at not in known and (fresh is None or id(raws[at]) in fresh)]
 
     def _known_at(self, raws: list[dict[str, Any]], ids: Sequence[str] | None) -> Sequence[int]:
-        """Where on a page the events are that the bookmark knows."""
+        """The positions on a page of the events that the bookmark knows."""
         bookmark = self._bookmark or Bookmark()
         hashes = bookmark.hashes
         if self._whole is not None:
@@ -357,7 +357,7 @@ class EventFeed:
         )
 
     def _advance(self, raws: list[dict[str, Any]], any_unseen: bool, has_more: bool | None) -> None:
-        """Decide whether the walk goes on, and from which cursor."""
+        """Decide whether the walk continues, and from which cursor."""
         before, self._page_before, self._last_page = self._last_page, self._last_page, raws
         newest_first = self.order is Order.NEWEST_FIRST
         met = self._bookmark is not None and bool(self.found) and newest_first
@@ -368,7 +368,7 @@ class EventFeed:
         self._same_pages = self._same_pages + 1 if matching.say_the_same(raws, before) else 0
         nowhere = last is None or last == self._cursor or not any_unseen or self._same_pages >= SAME_PAGES
         deep = newest_first and self._depth is not None and self._page_count >= self._depth
-        if deep and (nowhere or self.order_is_known):  # else the newest events may lie further on
+        if deep and (nowhere or self.order_is_known):  # else the newest events may be further on
             self._end(cut=bool(has_more) or not nowhere)
         elif nowhere:
             if has_more:
@@ -382,7 +382,7 @@ class EventFeed:
             self._cursor = last
 
     def _end(self, *, cut: bool = False) -> None:
-        """End the walk, or make sure first that its beginning was the right one."""
+        """End the walk, or first verify that it began at the right place."""
         self.cut = cut
         if self._checks_cursor and self._went_by_cursor:
             self._phase, self._cursor = Phase.CHECKING, None
@@ -392,8 +392,8 @@ class EventFeed:
     def _leads_nowhere(self, count: int) -> FineTuningPagingError:
         return FineTuningPagingError(
             f"Job {self._job_id}, connection {self._settings.conn_id!r}: the server says that there are more "
-            f"events, and its page {self._page_count} leads nowhere (after={self._cursor!r}, {count} events, "
-            "no way on from them). Reading on would never end; report it to whoever runs the server.",
+            f"events, but its page {self._page_count} leads nowhere (after={self._cursor!r}, {count} events, "
+            "no cursor to go on with). Reading on would never end; report it to whoever runs the server.",
             job_id=self._job_id,
             conn_id=self._settings.conn_id,
         )

@@ -1,4 +1,4 @@
-"""The archive of a job's log: its parts, the manifest that names them, and how to read them back."""
+"""The archive of a job's log: its files, the manifest that lists them, and how to read them back."""
 
 from __future__ import annotations
 

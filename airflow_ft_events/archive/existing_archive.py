@@ -1,4 +1,4 @@
-"""ExistingArchive: what an archive holds before a run writes into it, and what of it can be trusted."""
+"""ExistingArchive: what an archive contains before a run writes to it, and what of it can be trusted."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Lines = Callable[[], Iterator[bytes]]
 @dataclass(frozen=True, kw_only=True)
 class ExistingArchive:
     """
-    What an archive holds.
+    The contents of an archive.
 
-    :param stored: the archive as it lies there.
-    :param manifest: what it says of itself.
-    :param parts: those of its files that are what the manifest says.
-    :param hash: of the bytes of all files, to go on with; None unless all can be trusted.
+    :param stored: the stored archive.
+    :param manifest: its manifest.
+    :param parts: those of its files that match the manifest.
+    :param hash: of the bytes of all files, to continue with; None unless all can be trusted.
     :param unfinished: whether the archive's own file is newer than its manifest: a run was killed between
-        the two. It then holds everything.
+        the two. It then contains everything.
     """
 
     stored: StoredArchive
@@ -40,10 +40,11 @@ class ExistingArchive:
     @classmethod
     def of(cls, stored: StoredArchive, manifest: Manifest) -> ExistingArchive:
         """
-        Look at every file.
+        Check every file.
 
-        :param stored: the archive as it lies there.
-        :param manifest: what it says of itself.
+        :param stored: the stored archive.
+        :param manifest: its manifest.
+        :returns: the archive's contents.
         :raises FineTuningArchiveError: the storage cannot be read.
         """
         whole = stored.hashed(manifest)
@@ -61,16 +62,16 @@ class ExistingArchive:
 
     @property
     def intact(self) -> bool:
-        """Whether every file is what the manifest says."""
+        """Whether every file matches the manifest."""
         return self.hash is not None
 
     def lines(self) -> Iterator[bytes]:
-        """Return what can be trusted, as lines of JSON, oldest first."""
+        """Return the trusted events, as lines of JSON, oldest first."""
         return self.stored.lines(None if self.unfinished else replace(self.manifest, parts=self.parts))
 
 
 def _goes_on_from(stored: StoredArchive, manifest: Manifest) -> bool:
-    """Whether the archive's own file holds what the manifest names, from the first event on, or more."""
+    """Whether the archive's own file contains what the manifest lists, from the first event on, or more."""
     if stored.storage.size(stored.name) is None:
         return False
     first, count = manifest.as_dict()["first_event"], 0
@@ -85,15 +86,16 @@ def _goes_on_from(stored: StoredArchive, manifest: Manifest) -> bool:
 
 def lacking(known: Lines, new: Lines) -> Iterator[bytes]:
     """
-    Walk those events of a log that another one does not have.
+    Iterate over the events of a log that another one does not have.
 
-    :param known: walks the other one, as lines of JSON, oldest first.
-    :param new: walks the log.
+    :param known: iterates over the other one, as lines of JSON, oldest first.
+    :param new: iterates over the log.
+    :returns: lines of JSON.
     """
     by_content = False
     keys = {key for key, _ in _keyed(known(), by_content=False)}
     if keys and not any(key in keys for key, _ in _keyed(new(), by_content=False)):
-        # a server that makes up ids on each reading: events are known by what they say
+        # a server that generates new ids on each read: events are recognised by what they say
         by_content = True
         keys = {key for key, _ in _keyed(known(), by_content=True)}
     for key, line in _keyed(new(), by_content=by_content):

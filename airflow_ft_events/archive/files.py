@@ -46,10 +46,11 @@ def write_file(lines: Lines, target: Path, layout: Layout, *, ids: Callable[[], 
     """
     Write events into a local file; the same events give the same bytes.
 
-    :param lines: walks the events as lines of JSON, oldest first, as often as it is called.
+    :param lines: iterates over the events as lines of JSON, oldest first, each time it is called.
     :param target: the file.
-    :param layout: its form.
-    :param ids: gives ids to events that have none, going on from what the archive holds already.
+    :param layout: its format.
+    :param ids: gives ids to events that have none, continuing from what the archive already contains.
+    :returns: what was written.
     """
     if layout.file_format == "parquet":
         from airflow_ft_events.archive.parquet import write_parquet
@@ -74,7 +75,7 @@ def _write_jsonl(lines: Iterator[bytes], target: Path, *, compressed: bool) -> N
 
 
 def _ends(lines: Lines, ids: Callable[[], EventIds]) -> tuple[int, Event | None, tuple[Event, ...]]:
-    """Count the events, and name the first and the newest ones."""
+    """Count the events, and return the first and the newest ones."""
     count, first_line, newest_lines = 0, None, deque[bytes](maxlen=KEPT)
     for line in lines():
         first_line = line if first_line is None else first_line
@@ -87,7 +88,7 @@ def _ends(lines: Lines, ids: Callable[[], EventIds]) -> tuple[int, Event | None,
     if None not in given:
         events = [Event(raw, str(known)) for raw, known in zip(raws, given, strict=True)]
         return count, events[0], tuple(events[1:])
-    # a made id counts equal events from the oldest on, so all of them have to be seen
+    # a generated id counts equal events from the oldest, so all of them have to be read
     first, newest = None, deque[Event](maxlen=KEPT)
     for event in identified(lines(), ids()):
         first = first or event
@@ -97,10 +98,11 @@ def _ends(lines: Lines, ids: Callable[[], EventIds]) -> tuple[int, Event | None,
 
 def identified(lines: Iterable[bytes], ids: EventIds) -> Iterator[Event]:
     """
-    Walk events, typed.
+    Iterate over events, typed.
 
     :param lines: lines of JSON, oldest first.
     :param ids: gives ids to events that have none.
+    :returns: the events.
     """
     for line in lines:
         raw = json.loads(line)
@@ -109,11 +111,12 @@ def identified(lines: Iterable[bytes], ids: EventIds) -> Iterator[Event]:
 
 def read_lines(file: BinaryIO, layout: Layout) -> Iterator[bytes]:
     """
-    Walk the events of a file as lines of JSON.
+    Iterate over the events of a file as lines of JSON.
 
-    :param file: open for reading; one that can seek for parquet.
-    :param layout: its form.
-    :raises ValueError: if it is damaged; OSError and EOFError as well.
+    :param file: open for reading; must be seekable for parquet.
+    :param layout: its format.
+    :returns: the lines, without line ends.
+    :raises ValueError: if it is damaged; also OSError and EOFError.
     """
     if layout.file_format == "parquet":
         from airflow_ft_events.archive.parquet import read_parquet

@@ -1,4 +1,4 @@
-"""Manifest: what an archive holds, in which order, and where the next reading goes on."""
+"""Manifest: what an archive contains, in which order, and where the next read continues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_ft_events.events import Order, one_line
 
 SUFFIX = ".manifest.json"
 VERSION = 1
-"""Of the manifest's own form; a reader refuses a higher one."""
+"""Version of the manifest format; a reader refuses a higher one."""
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Seconds = Annotated[float, msgspec.Meta(ge=-1e11, le=1e11)]
@@ -22,9 +22,9 @@ _Seconds = Annotated[float, msgspec.Meta(ge=-1e11, le=1e11)]
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Where an event stands in its log.
+    An event's place in its log.
 
-    :param id: the event's, the server's or a made one.
+    :param id: the event's id, from the server or generated.
     :param created_at: its time in ISO 8601 UTC, or None.
     """
 
@@ -54,11 +54,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
-    What a manifest says of the job.
+    What a manifest says about the job.
 
     :param job_id: the job.
     :param vendor: the server family.
-    :param outcome: ``succeeded``, ``failed``, ``cancelled``; None while it is not known.
+    :param outcome: ``succeeded``, ``failed``, ``cancelled``; None while it is unknown.
     :param status: its status in the server's words; None if the server shows none.
     :param complete: whether the job has ended and its log has settled: nothing more will come.
     """
@@ -71,7 +71,7 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Resume(msgspec.Struct, frozen=True, kw_only=True):
-    """A bookmark as the file says it."""
+    """A bookmark as it is in the file."""
 
     ids: list[str]
     order: Order | None
@@ -79,7 +79,7 @@ class _Resume(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Form(msgspec.Struct, frozen=True, kw_only=True):
-    """The file, field by field in its order."""
+    """The file, field by field in order."""
 
     manifest_version: int
     job_id: str
@@ -102,7 +102,7 @@ class _Form(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Head(msgspec.Struct):
-    """What the file says of its own form, whatever that is."""
+    """The version field, which every version of the format has."""
 
     manifest_version: int
 
@@ -112,12 +112,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     An archive's table of contents.
 
     :param job: the job.
-    :param path: the archive's path as the task was given it.
+    :param path: the archive's path as given to the task.
     :param file_format: ``jsonl`` or ``parquet``.
     :param compression: of the parts, or None.
     :param parts: the files, oldest events first.
-    :param sha256: of the bytes of all parts, one after the other.
-    :param bookmark: where the next reading goes on.
+    :param sha256: of the concatenated bytes of all parts.
+    :param bookmark: where the next read continues.
     :param report: name of the report's page, or None.
     :param package_version: of the package that wrote it.
     """
@@ -138,7 +138,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return sum(part.count for part in self.parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what goes into XCom and into the file beside the log: plain JSON values."""
+        """Return the manifest as plain JSON values, for XCom and for the file beside the log."""
         with_events = [part for part in self.parts if part.count]
         form = _Form(
             manifest_version=VERSION,
@@ -164,16 +164,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
     def as_bytes(self) -> bytes:
-        """Return the file: the same for the same archive."""
+        """Return the file's bytes, which are the same for the same archive."""
         return json.dumps(self.as_dict(), indent=2).encode() + b"\n"
 
     @classmethod
     def read(cls, content: bytes, *, where: str) -> Manifest:
         """
-        Read a manifest.
+        Parse a manifest.
 
-        :param content: the file.
+        :param content: the file's bytes.
         :param where: its path, for the message.
+        :returns: the manifest.
         :raises FineTuningArchiveError: if it is not one.
         """
         try:
@@ -182,7 +183,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             why = one_line(_in_words(fault), limit=200)
             raise FineTuningArchiveError(
                 f"{where} is not the manifest of an archive ({why}). Nothing was changed. Restore it, or "
-                "remove it and archive the job again into an empty place."
+                "remove it and archive the job again to an empty path."
             ) from None
 
     @classmethod
@@ -207,13 +208,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _form(content: bytes) -> _Form:
-    # msgspec's own parser refuses half of a surrogate pair, which a status in a server's words may hold
+    # msgspec's own parser refuses lone surrogates, which a server's status may contain
     given = json.loads(content)
     if not isinstance(given, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     version = msgspec.convert(given, _Head).manifest_version
     if version > VERSION:
-        raise ValueError(f"its version is {version!r}, and this package reads up to {VERSION}")
+        raise ValueError(f"its version is {version!r}, but this package reads up to {VERSION}")
     form = msgspec.convert(given, _Form)
     for number, part in enumerate(form.parts):
         if part.name.startswith("/") or "\\" in part.name or ".." in part.name.split("/"):
@@ -225,7 +226,7 @@ def _form(content: bytes) -> _Form:
 
 
 def _in_words(fault: Exception) -> object:
-    # msgspec looks names and fixed words up in UTF-8, where half of a surrogate pair cannot be
+    # msgspec looks up names and fixed words in UTF-8, which cannot encode lone surrogates
     if isinstance(fault, UnicodeEncodeError):
         return f"a field's name or `$.resume.order` is {fault.object!r}"
     return fault

@@ -16,7 +16,7 @@ ROWS_AT_ONCE = 20_000
 CELLS_AT_ONCE = 1_000_000
 """Fewer rows where a log has many metrics."""
 MOST_METRICS = 1_000
-"""Columns of metrics at the most; what is beyond them stands in ``data`` and ``event``."""
+"""Maximum number of metric columns; any more are only in ``data`` and ``event``."""
 OWN_COLUMNS = ("id", "created_at", "level", "type", "message", "step", "data", "event")
 
 
@@ -24,13 +24,14 @@ def arrow() -> Any:
     """
     Import pyarrow.
 
+    :returns: the module.
     :raises FineTuningInputError: if it is not installed.
     """
     try:
         import pyarrow.parquet  # type: ignore[import-untyped]
     except ImportError:
         raise FineTuningInputError(
-            "Writing and reading parquet needs pyarrow, which is not installed where this runs. Install "
+            "Reading and writing parquet needs pyarrow, which is not installed where this runs. Install "
             "airflow-ft-events[parquet] there, or keep archives as jsonl."
         ) from None
     return pyarrow
@@ -46,7 +47,7 @@ def write_parquet(
     """
     Write events as rows: the typed view, a column of doubles for each metric, ``data`` and ``event`` as JSON.
 
-    :param lines: walks the events as lines of JSON, oldest first, as often as it is called.
+    :param lines: iterates over the events as lines of JSON, oldest first, each time it is called.
     :param target: the file.
     :param compression: ``snappy``, ``gzip``, ``zstd``, or None.
     :param ids: gives ids to events that have none.
@@ -75,9 +76,10 @@ def write_parquet(
 
 def read_parquet(file: BinaryIO) -> Iterator[bytes]:
     """
-    Walk the verbatim events of a file that :func:`write_parquet` wrote.
+    Iterate over the verbatim events of a file that :func:`write_parquet` wrote.
 
-    :param file: it; one that can seek.
+    :param file: the file; must be seekable.
+    :returns: lines of JSON.
     :raises ValueError: if it is damaged or has no column ``event``.
     """
     found = arrow().parquet.ParquetFile(file)
@@ -86,12 +88,12 @@ def read_parquet(file: BinaryIO) -> Iterator[bytes]:
     for batch in found.iter_batches(batch_size=ROWS_AT_ONCE, columns=["event"]):
         for line in batch.column(0).to_pylist():
             if not isinstance(line, str):
-                raise ValueError("its column 'event' holds something else than text")
+                raise ValueError("its column 'event' contains something other than text")
             yield line.encode()
 
 
 def _metric_names(lines: Iterator[bytes]) -> tuple[dict[str, str], bool]:
-    """Find the metrics and the column of each; tell whether every event has an id of the server's."""
+    """Find the metrics and the column of each, and whether every event has an id from the server."""
     found: set[str] = set()
     all_have_ids = True
     for line in lines:
@@ -130,5 +132,5 @@ def _row(line: bytes, names: Mapping[str, str], ids: EventIds) -> dict[str, Any]
 
 
 def _text(text: str) -> str:
-    """Make a server's text fit for UTF-8; the verbatim event keeps what this loses."""
+    """Make a server's text valid UTF-8; the verbatim event keeps what this loses."""
     return text.encode("utf-8", "replace").decode()

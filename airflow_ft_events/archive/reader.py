@@ -1,4 +1,4 @@
-"""Reads archives: by their manifest, each file checked against it, or a single file without one."""
+"""Reads archives: by their manifest, checking each file against it, or a single file without one."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from airflow_ft_events.clock import clock
 from airflow_ft_events.errors import FineTuningArchiveError, FineTuningError
 
 TRIES, PAUSE = 5, 0.2
-"""How often, and after how many seconds, an archive is read again that may be being replaced."""
+"""How often, and after how many seconds, reading is retried if the archive may be being replaced."""
 MOST_TRIES = 100
-"""How often at most where it is replaced again and again."""
+"""Maximum number of tries if the archive keeps being replaced."""
 
 
 def read_archive(path: str | os.PathLike[str], *, storage_conn_id: str | None = None) -> list[dict[str, Any]]:
@@ -30,17 +30,17 @@ def read_archive(path: str | os.PathLike[str], *, storage_conn_id: str | None = 
     Read the events of an archive back, as the server sent them, oldest first.
 
     :param path: the archive, its manifest, or a file of events (``.jsonl``, ``.jsonl.gz``, ``.parquet``).
-    :param storage_conn_id: Airflow connection of the storage; default what stands before an ``@`` in the
+    :param storage_conn_id: Airflow connection of the storage; default the part before an ``@`` in the
         path.
     :returns: one dict for each event.
-    :raises FineTuningArchiveError: if there is none, or it is not what its manifest says.
+    :raises FineTuningArchiveError: if there is none, or it does not match its manifest.
     """
     return StoredArchive.at(path, storage_conn_id=storage_conn_id).read()[1]
 
 
 class StoredArchive:
     """
-    An archive as it lies there.
+    An archive in its storage.
 
     :param storage: its folder.
     :param name: its name in it.
@@ -64,6 +64,7 @@ class StoredArchive:
         :param path: the archive, or its manifest.
         :param storage_conn_id: connection of the storage.
         :param job_id: the job, for messages.
+        :returns: the archive, which need not exist.
         """
         return cls(*storage_of(str(path).removesuffix(SUFFIX), conn_id=storage_conn_id, job_id=job_id))
 
@@ -81,8 +82,8 @@ class StoredArchive:
         """
         Read the manifest.
 
-        :returns: it; None if there is none.
-        :raises FineTuningArchiveError: if it is not one.
+        :returns: the manifest; None if there is none.
+        :raises FineTuningArchiveError: if the file is not a manifest.
         """
         if self.storage.size(self.manifest_name) is None:
             return None
@@ -91,10 +92,10 @@ class StoredArchive:
 
     def read(self) -> tuple[Manifest | None, list[dict[str, Any]]]:
         """
-        Read the manifest and all events; while the archive is being replaced, the old ones or the new ones.
+        Read the manifest and all events; while the archive is being replaced, either the old or the new.
 
-        :returns: the manifest, None if there is none; and the events, oldest first.
-        :raises FineTuningArchiveError: if the archive is missing or is not what its manifest says.
+        :returns: the manifest (None if there is none) and the events, oldest first.
+        :raises FineTuningArchiveError: if the archive is missing or does not match its manifest.
         """
         before, left = None, TRIES
         for _ in range(MOST_TRIES):
@@ -108,8 +109,8 @@ class StoredArchive:
             before = manifest
             clock().sleep(PAUSE)
         raise FineTuningArchiveError(
-            f"The archive {self.shown} is replaced again and again, faster than it can be read. Read it when "
-            "the task that writes it has ended."
+            f"The archive {self.shown} keeps being replaced faster than it can be read. Read it when the "
+            "task that writes it has ended."
         )
 
     def _events(self, manifest: Manifest | None) -> Iterator[dict[str, Any]]:
@@ -120,16 +121,17 @@ class StoredArchive:
                 event = None
             if not isinstance(event, dict):
                 raise FineTuningArchiveError(
-                    f"{self.shown} cannot be read: its event {number:,} is no JSON object. It is damaged, or "
-                    "no archive."
+                    f"{self.shown} cannot be read: its event {number:,} is not a JSON object. It is damaged, "
+                    "or not an archive."
                 )
             yield event
 
     def lines(self, manifest: Manifest | None) -> Iterator[bytes]:
         """
-        Walk the events as lines of JSON, oldest first.
+        Iterate over the events as lines of JSON, oldest first.
 
-        :param manifest: what names the files; None for the archive's own name alone.
+        :param manifest: lists the files; None for the archive's own file only.
+        :returns: the lines.
         :raises FineTuningArchiveError: if a file is missing or damaged.
         """
         if manifest is None:
@@ -141,25 +143,27 @@ class StoredArchive:
             with self._fetched(part.name) as (file, digest):
                 if digest != part.sha256:
                     raise FineTuningArchiveError(
-                        f"{self.storage.shown(part.name)} is not what its manifest says: the sha256 "
-                        f"is {digest} and not {part.sha256}. It was changed or damaged, or archiving was cut "
-                        "off: let the archiving task run again, or restore the file."
+                        f"{self.storage.shown(part.name)} does not match its manifest: the sha256 is "
+                        f"{digest}, not {part.sha256}. It was changed or damaged, or archiving was "
+                        "interrupted: run the archiving task again, or restore the file."
                     )
                 yield from self._lines_of(file, layout, part.name)
 
     def intact_parts(self, manifest: Manifest) -> list[Part]:
         """
-        Find the files that are what the manifest says.
+        Find the files that match the manifest.
 
-        :param manifest: what names them.
+        :param manifest: lists the files.
+        :returns: the intact ones.
         """
         return [part for part in manifest.parts if self._hash(part, hashlib.sha256())]
 
     def holds(self, manifest: Manifest) -> bool:
         """
-        Tell whether every file is there in its size, without reading any.
+        Tell whether every file exists and has the right size, without reading any.
 
-        :param manifest: what names them.
+        :param manifest: lists the files.
+        :returns: True if all do.
         """
         return all(self.storage.size(part.name) == part.bytes for part in manifest.parts)
 
@@ -167,8 +171,8 @@ class StoredArchive:
         """
         Hash all files, and compare each with the manifest.
 
-        :param manifest: what names them.
-        :returns: the hash of all their bytes, to go on with; None if one is missing or another.
+        :param manifest: lists the files.
+        :returns: the hash of all their bytes, to continue with; None if one is missing or different.
         """
         whole = hashlib.sha256()
         for part in manifest.parts:
@@ -187,7 +191,7 @@ class StoredArchive:
 
     @contextmanager
     def _fetched(self, name: str) -> Iterator[tuple[BinaryIO, str]]:
-        """Bring a file here, so that it is checked before anything of it is used."""
+        """Copy a file here, so that it is checked before any of it is used."""
         if self.storage.size(name) is None:
             raise FineTuningArchiveError(
                 f"There is no archive at {self.storage.shown(name)}. Check the path, and whether the "
@@ -210,12 +214,12 @@ class StoredArchive:
         except (ValueError, TypeError, NotImplementedError, OSError, EOFError, zlib.error) as fault:
             raise FineTuningArchiveError(
                 f"{self.storage.shown(name)} cannot be read as {layout.file_format}: {fault}. It is damaged, "
-                "or no archive."
+                "or not an archive."
             ) from None
 
 
 def _layout_of(file: BinaryIO) -> Layout:
-    """Tell a file's form by its first bytes: names may lie."""
+    """Determine a file's format by its first bytes: names may be wrong."""
     start = file.read(4)
     file.seek(0)
     if start == b"PAR1":

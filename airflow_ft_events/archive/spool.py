@@ -19,30 +19,30 @@ IN_MEMORY = 8 * 1024 * 1024
 """Bytes kept in memory before a file is used."""
 
 _encode_fast = msgspec.json.Encoder().encode
-# NaN, Infinity and half of a surrogate pair come back as they went in
+# NaN, Infinity and lone surrogates come back as they went in
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
 
 
 def line_of(raw: dict[str, Any]) -> bytes:
     """
-    Write an event as one line of JSON that reads back as the same dict.
+    Encode an event as one line of JSON that reads back as the same dict.
 
     :param raw: the event as it came.
-    :returns: UTF-8, without the line's end.
+    :returns: UTF-8, without a line end.
     """
     try:
         line = _encode_fast(raw)  # a tenth of the standard library's time
         # msgspec writes null for NaN and Infinity as well
         return line if b"null" not in line else _encode(raw).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: only an escape can say that
+    except UnicodeEncodeError:  # a lone surrogate: only an escape can express that
         return _encode_ascii(raw).encode()
 
 
 @contextmanager
 def temporary_space() -> Iterator[None]:
     """
-    Tell a full disk of this machine from a fault of the archive's store.
+    Distinguish a full disk of this machine from a fault of the archive's store.
 
     :raises FineTuningArchiveError: if the temporary folder cannot be written.
     """
@@ -50,18 +50,18 @@ def temporary_space() -> Iterator[None]:
         yield
     except OSError as fault:
         raise FineTuningArchiveError(
-            f"The temporary folder of this worker ({tempfile.gettempdir()}) cannot take the log: "
-            f"{fault.strerror or fault}. Nothing of the archive was changed. Make room there, or set TMPDIR "
-            "to a larger folder, and let the task run again."
+            f"The temporary folder of this worker ({tempfile.gettempdir()}) cannot store the log: "
+            f"{fault.strerror or fault}. The archive was not changed. Free some space there, or set TMPDIR "
+            "to a larger folder, and run the task again."
         ) from None
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """
-    Make a folder that is removed in the end.
+    Make a temporary folder, which is removed at the end.
 
-    :returns: it.
+    :returns: the folder.
     :raises FineTuningArchiveError: if it cannot be written.
     """
     with temporary_space(), tempfile.TemporaryDirectory(prefix="ft-archive-") as folder:
@@ -72,7 +72,7 @@ class Spool:
     """
     Keeps the pages that a walk reads, on disk beyond 8 MiB: a log of any length takes little memory.
 
-    It is a feed's ``Pages``.
+    It serves as a feed's ``Pages``.
     """
 
     def __init__(self) -> None:
@@ -120,15 +120,16 @@ class Spool:
         self._places.clear()
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        """Walk the pages in the order of reading."""
+        """Iterate over the pages in the order in which they were read."""
         for place in self._places:
             yield [json.loads(line) for line in self._lines_at(place)]
 
     def lines(self, order: Order) -> Iterator[bytes]:
         """
-        Walk the events as lines of JSON, oldest first.
+        Iterate over the events as lines of JSON, oldest first.
 
         :param order: the order in which they were read.
+        :returns: the lines.
         """
         newest_first = order is Order.NEWEST_FIRST
         for place in reversed(self._places) if newest_first else self._places:

@@ -1,4 +1,4 @@
-"""Storage: the folder that an archive lies in; files come whole or not at all. Decides nothing."""
+"""Storage: the folder of an archive; files are written whole or not at all. Decides nothing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from airflow_ft_events.events import one_line
 AT_ONCE = 1024 * 1024
 """Bytes read at a time."""
 COMMITS_WHOLE_OBJECTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"})
-"""Stores that show an upload only when it is complete; elsewhere a file is moved into its place."""
+"""Stores that show an upload only when it is complete; elsewhere a file is moved into place."""
 _UNFINISHED = ".writing"
 
 
 class Storage(Protocol):
-    """A folder. Names are relative to it, and may lie in a folder below."""
+    """A folder. Names are relative to it, and may be in a subfolder."""
 
     def shown(self, name: str) -> str:
         """Return a file's path, for messages."""
@@ -34,20 +34,20 @@ class Storage(Protocol):
         """Return a file's bytes, a block at a time."""
 
     def put(self, local: Path, name: str) -> None:
-        """Put a local file in a name's place: who reads sees the old file or the new one."""
+        """Store a local file under a name; readers see the old file or the new one."""
 
     def names_in(self, folder: str) -> Sequence[str]:
-        """Return the names of the files in a folder below; none where it is missing."""
+        """Return the names of the files in a subfolder; none if it is missing."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
 
 
 class LocalStorage:
     """
     A folder of this machine, or one that is mounted here.
 
-    :param folder: it; made when something is put into it.
+    :param folder: the folder; created when something is put into it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,10 +70,10 @@ class LocalStorage:
 
     def put(self, local: Path, name: str) -> None:
         """
-        Put a local file in a name's place.
+        Store a local file under a name.
 
         :param local: the file.
-        :param name: the place.
+        :param name: the name.
         """
         target = self._folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,23 +88,23 @@ class LocalStorage:
             _sync_folder(target.parent)
         finally:
             unfinished.unlink(missing_ok=True)
-        for left in target.parent.iterdir():  # by a task that was killed while it wrote
+        for left in target.parent.iterdir():  # by a task that was killed while writing
             if left.name.startswith(beside) and left.name.endswith(_UNFINISHED):
                 left.unlink(missing_ok=True)
 
     def names_in(self, folder: str) -> Sequence[str]:
         """
-        List the files in a folder below.
+        List the files in a subfolder.
 
         :param folder: its name.
-        :returns: their names, with the folder's.
+        :returns: their names, including the subfolder's.
         """
         path = self._folder / folder
         return [f"{folder}/{each.name}" for each in path.iterdir() if each.is_file()] if path.is_dir() else []
 
     def remove(self, name: str) -> None:
         """
-        Remove a file, if it is there.
+        Remove a file, if it exists.
 
         :param name: the file.
         """
@@ -112,7 +112,7 @@ class LocalStorage:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let a power cut not forget a file's place before that of the manifest, which is put after it."""
+    """Make sure that a power cut cannot lose a file but keep the manifest, which is written after it."""
     with contextlib.suppress(OSError):  # some mounted file systems cannot do it
         place = os.open(folder, os.O_RDONLY)
         try:
@@ -123,7 +123,7 @@ def _sync_folder(folder: Path) -> None:
 
 class ObjectStorage:
     """
-    A folder of a file system that fsspec knows, reached as Airflow reaches it.
+    A folder of a file system that fsspec supports, accessed the way Airflow does.
 
     :param fs: the file system.
     :param protocol: its protocol.
@@ -154,7 +154,7 @@ class ObjectStorage:
     def blocks(self, name: str) -> Iterator[bytes]:
         """Return a file's bytes, a block at a time."""
         if (self.size(name) or 0) <= AT_ONCE:
-            # in one request: one that is replaced meanwhile would be refused between two
+            # in one request: between two, the file could be replaced and the second one refused
             yield self._fs.cat_file(self._at(name))
             return
         with self._fs.open(self._at(name), "rb") as file:
@@ -163,12 +163,12 @@ class ObjectStorage:
 
     def put(self, local: Path, name: str) -> None:
         """
-        Put a local file in a name's place.
+        Store a local file under a name.
 
-        Never through an open file of the store: one that is closed by an error would show what came so far.
+        Never through an open file of the store: if an error closed it, readers would see a partial file.
 
         :param local: the file.
-        :param name: the place.
+        :param name: the name.
         """
         target = self._at(name)
         if self._protocol in COMMITS_WHOLE_OBJECTS:
@@ -180,14 +180,14 @@ class ObjectStorage:
         unfinished = f"{beside}{uuid.uuid4().hex}{_UNFINISHED}"
         self._fs.put_file(str(local), unfinished)
         self._move(unfinished, target)
-        for left in self._fs.ls(folder, detail=False):  # by a task that was killed while it wrote
+        for left in self._fs.ls(folder, detail=False):  # by a task that was killed while writing
             if left.startswith(beside) and left.endswith(_UNFINISHED):
                 self._fs.rm_file(left)
 
     def _move(self, old: str, new: str) -> None:
         from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
-        if type(self._fs).mv is AbstractFileSystem.mv:  # it would take * and [ in names for patterns
+        if type(self._fs).mv is AbstractFileSystem.mv:  # it would treat * and [ in names as patterns
             self._fs.cp_file(old, new)
             self._fs.rm_file(old)
         else:
@@ -195,10 +195,10 @@ class ObjectStorage:
 
     def names_in(self, folder: str) -> Sequence[str]:
         """
-        List the files in a folder below.
+        List the files in a subfolder.
 
         :param folder: its name.
-        :returns: their names, with the folder's.
+        :returns: their names, including the subfolder's.
         """
         self._fs.invalidate_cache()
         try:
@@ -210,7 +210,7 @@ class ObjectStorage:
 
     def remove(self, name: str) -> None:
         """
-        Remove a file, if it is there.
+        Remove a file, if it exists.
 
         :param name: the file.
         """
@@ -220,10 +220,10 @@ class ObjectStorage:
 
 class TellingStorage:
     """
-    A folder whose faults are told in our words: stores raise classes of their own libraries.
+    A folder whose errors become our own: stores raise exceptions of their own libraries.
 
     :param storage: the folder.
-    :param about: whose archive lies in it, and how it is reached, for messages.
+    :param about: whose archive it is, and how it is accessed, for messages.
     """
 
     def __init__(self, storage: Storage, *, about: str) -> None:
@@ -236,7 +236,7 @@ class TellingStorage:
 
     def size(self, name: str) -> int | None:
         """Return a file's bytes; None if there is no such file."""
-        with self._telling("look for", name):
+        with self._telling("check", name):
             return self._storage.size(name)
 
     def blocks(self, name: str) -> Iterator[bytes]:
@@ -245,17 +245,17 @@ class TellingStorage:
             yield from self._storage.blocks(name)
 
     def put(self, local: Path, name: str) -> None:
-        """Put a local file in a name's place."""
+        """Store a local file under a name."""
         with self._telling("write", name):
             self._storage.put(local, name)
 
     def names_in(self, folder: str) -> Sequence[str]:
-        """Return the names of the files in a folder below; none where it is missing."""
+        """Return the names of the files in a subfolder; none if it is missing."""
         with self._telling("list", folder):
             return self._storage.names_in(folder)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         with self._telling("remove", name):
             self._storage.remove(name)
 
@@ -268,15 +268,16 @@ class TellingStorage:
         except Exception as fault:  # noqa: BLE001 - botocore, gcsfs, adlfs, aiohttp: no base in common
             raise FineTuningArchiveError(
                 f"Cannot {doing} {self.shown(name)}{self._about}: {told_of(fault)}. No archived event is "
-                "lost. See to the cause, then run this again; archiving goes on from what is there."
+                "lost. Fix the cause, then run this again; archiving continues from what is there."
             ) from None
 
 
 def told_of(fault: Exception) -> str:
     """
-    Put a store's fault into one line.
+    Describe a store's error in one line.
 
     :param fault: whatever it raised.
+    :returns: the error's type and text.
     """
     # a signed URL's query is a password
     said = re.sub(r"\?[^\s'\"]+", "?…", one_line(fault, limit=300))
@@ -289,11 +290,11 @@ def storage_of(
     """
     Find the folder of an archive.
 
-    :param path: the archive: a local path, or anything that Airflow's ``ObjectStoragePath`` takes.
-    :param conn_id: the storage's connection; default what stands before an ``@`` in the path, or none.
+    :param path: the archive: a local path, or anything that Airflow's ``ObjectStoragePath`` accepts.
+    :param conn_id: the storage's connection; default the part before an ``@`` in the path, or none.
     :param job_id: the job, for messages.
     :returns: the folder, and the archive's name in it.
-    :raises FineTuningInputError: if no such store can be reached.
+    :raises FineTuningInputError: if the storage cannot be used.
     """
     about = f" (job {job_id})" if job_id else ""
     protocol, separator, rest = path.partition("://")
@@ -309,11 +310,11 @@ def storage_of(
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     try:
-        # the id goes into one place only: Airflow 2 prefers the argument, also where it is None, 3 the path
+        # the id goes into only one place: Airflow 2 prefers the argument, even if it is None, 3 the path
         bare = f"{protocol}://{bucket}{slash}{key}"
         target = ObjectStoragePath(bare, conn_id=conn_id) if conn_id else ObjectStoragePath(bare)
         fs = target.fs
-    except Exception as fault:  # noqa: BLE001 - each store's library raises its own classes
+    except Exception as fault:  # noqa: BLE001 - each store's library raises its own exceptions
         raise FineTuningInputError(
             f"The storage of {protocol}://{bucket}{slash}{key}{about} cannot be used: {told_of(fault)}. "
             "Check the path's protocol, that its provider and file system package are installed where this "

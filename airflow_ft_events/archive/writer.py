@@ -29,23 +29,23 @@ ReadLog = Callable[[Bookmark | None, Pages], EventFeed | None]
 MakeReport = Callable[[Iterator[Event], Manifest], str]
 REPORT_SUFFIX = ".report.html"
 COMMITS = 3
-"""How often files are put again that another run has replaced or removed meanwhile."""
+"""How often files are written again that another run has meanwhile replaced or removed."""
 _OF_A_PART = re.compile(r"/\.?\d{5,}-[0-9a-f]{12}\.[^/]*$")
 log = logging.getLogger(__name__)
 
 
 class ArchiveWriter:
     """
-    Writes one job's log into its archive: the log's files first, the manifest that names them last.
+    Writes one job's log into its archive: the log's files first, the manifest that lists them last.
 
-    A run that is killed leaves the manifest and what it names as they were; the next run finds its way from
-    there. What the server has forgotten stays in the archive.
+    A run that is killed leaves the manifest and the files it lists unchanged; the next run continues from
+    there. Events that the server has forgotten stay in the archive.
 
-    :param stored: the archive as it lies there.
-    :param path: its path, as the task was given it.
-    :param layout: the form of its files.
+    :param stored: the stored archive.
+    :param path: its path, as given to the task.
+    :param layout: the format of its files.
     :param job_id: the job.
-    :param incremental: write what is new into a further file, and leave the others as they are.
+    :param incremental: write what is new into an additional file, and leave the others unchanged.
     :param overwrite: ``replace``, ``keep`` or ``error``.
     """
 
@@ -69,11 +69,11 @@ class ArchiveWriter:
         self._refuse_another_job()
         self._existing: ExistingArchive | None = None
         self._adds = False
-        """Whether this run adds a further file, and leaves the others as they are."""
+        """Whether this run adds a file, and leaves the others unchanged."""
         self._spool = Spool()
         self._order, self._order_is_known = Order.OLDEST_FIRST, False
         self._filtered = False
-        """Whether what was read and what the archive has must be put together event by event."""
+        """Whether what was read must be merged with the archive event by event."""
 
     def __enter__(self) -> ArchiveWriter:
         """Return itself; leaving removes what was read."""
@@ -83,7 +83,7 @@ class ArchiveWriter:
         self._spool.close()
 
     def kept(self) -> Manifest | None:
-        """Return with ``overwrite="keep"``, the complete archive that is there already; else None."""
+        """Return the existing complete archive if ``overwrite`` is ``keep``; else None."""
         there = self._there
         if self._overwrite == "keep" and there and there.job.complete and self._stored.holds(there):
             return there
@@ -93,11 +93,11 @@ class ArchiveWriter:
 
     def read(self, read_log: ReadLog) -> int | None:
         """
-        Read what the archive lacks.
+        Read what the archive does not have.
 
-        :param read_log: reads the log, or what is newer than a bookmark, into pages; None if it is too
-            early.
-        :returns: how many events came; None if it is not time, and nothing is to be written.
+        :param read_log: reads the log, or what is newer than a bookmark, into pages; returns None if it
+            is too early.
+        :returns: how many events were read; None if it is too early and nothing should be written.
         """
         self._existing = existing = self._usable_existing()
         self._adds = self._incremental and existing is not None and existing.intact
@@ -110,7 +110,7 @@ class ArchiveWriter:
             self._filtered = feed.found is not True if self._adds else self._has_forgotten(existing)
             if self._filtered and existing.manifest.count:
                 log.warning(
-                    "Job %s: the server no longer has all events that the archive has; they stay in it.",
+                    "Job %s: the server no longer has all events of the archive; they stay in the archive.",
                     self._job_id,
                 )
         return len(self._spool)
@@ -121,7 +121,7 @@ class ArchiveWriter:
             return None
         if there.job.job_id != self._job_id:
             log.warning(
-                "Job %s: the archive %s is that of job %s and is replaced. Put the job's id into the path to "
+                "Job %s: the archive %s belongs to job %s and is replaced. Put the job's id into the path to "
                 "keep both.",
                 self._job_id,
                 self._stored.shown,
@@ -131,22 +131,22 @@ class ArchiveWriter:
         form = (self._layout.file_format, self._layout.compression)
         if self._incremental and there.parts and (there.file_format, there.compression) != form:
             raise self._refused(
-                f"it is {there.file_format} with compression {there.compression!r}, and this task writes "
+                f"it is {there.file_format} with compression {there.compression!r}, but this task writes "
                 f"{self._layout.file_format} with {self._layout.compression!r}",
-                "Write in the same form, or take another path.",
+                "Use the same format, or another path.",
             )
         existing = ExistingArchive.of(self._stored, there)
         if not existing.intact:
             log.warning(
-                "Job %s: a file of archive %s is missing or is not what the manifest says, as after a run "
-                "that was killed; the whole log is archived anew.",
+                "Job %s: a file of archive %s is missing or does not match the manifest, as after a killed "
+                "run; the whole log is archived again.",
                 self._job_id,
                 self._stored.shown,
             )
         return existing
 
     def _has_forgotten(self, existing: ExistingArchive) -> bool:
-        """Whether the whole log that came lacks events that the archive has."""
+        """Whether the log that was read lacks events that the archive has."""
         new = self._read_lines()
         if all(line == next(new, None) for line in existing.lines()):
             return False
@@ -159,7 +159,7 @@ class ArchiveWriter:
             return
         how = "incremental=True" if self._incremental else f"overwrite={self._overwrite!r}"
         raise self._refused(
-            f"it is the archive of job {there.job.job_id}, and this is job {self._job_id} ({how})",
+            f"it is the archive of job {there.job.job_id}, but this is job {self._job_id} ({how})",
             "Put the job's id into the path: …/{{ params.job_id }}.jsonl.",
         )
 
@@ -171,11 +171,11 @@ class ArchiveWriter:
     # what goes into it
 
     def _read_lines(self) -> Iterator[bytes]:
-        """Walk what was read, oldest first."""
+        """Iterate over what was read, oldest first."""
         return self._spool.lines(self._order)
 
     def _new(self) -> Iterator[bytes]:
-        """Walk what goes into the file that this run writes, oldest first."""
+        """Iterate over what goes into the file that this run writes, oldest first."""
         if not self._filtered or self._existing is None:
             yield from self._read_lines()
             return
@@ -184,11 +184,11 @@ class ArchiveWriter:
         yield from lacking(self._existing.lines, self._read_lines)
 
     def _earlier(self) -> Iterator[bytes]:
-        """Walk what is in the files that stay as they are, oldest first."""
+        """Iterate over the files that stay unchanged, oldest first."""
         return self._existing.lines() if self._existing and self._adds else iter(())
 
     def _ids(self) -> EventIds:
-        """Give ids to events without one, counting on from those in earlier files."""
+        """Give ids to events without one, continuing from those in earlier files."""
         ids = EventIds()
         for line in self._earlier():
             ids.id_of(json.loads(line))
@@ -206,10 +206,10 @@ class ArchiveWriter:
         """
         Write what was read.
 
-        :param facts: what the manifest says of the job.
+        :param facts: what the manifest says about the job.
         :param make_report: makes the page of a report beside the log; default None, no page.
-        :returns: the manifest, which is written as well.
-        :raises FineTuningArchiveError: if something is there that must not be replaced.
+        :returns: the manifest, which is also written.
+        :raises FineTuningArchiveError: if something exists that must not be replaced.
         """
         with temporary_folder() as folder:
             local = folder / "part"
@@ -264,7 +264,7 @@ class ArchiveWriter:
     def _part_name(self, index: int, digest: str) -> str:
         if not self._incremental:
             return self._stored.name
-        # named after what is in it: a file that a manifest names is never written again
+        # named after its contents: a file that a manifest lists is never rewritten
         return f"{self._parts_folder}/{index:05}-{digest[:12]}{self._layout.ending}"
 
     @property
@@ -280,9 +280,9 @@ class ArchiveWriter:
         existing = self._existing
         if existing and not existing.intact and written.count < existing.manifest.count:
             raise self._refused(
-                "a file of it is missing or damaged, and what is left of it and the server have "
-                f"{written.count:,} events together, where the archive had {existing.manifest.count:,}",
-                "Restore the file, or remove the manifest to archive what there still is.",
+                "a file of it is missing or damaged, and the rest of it and the server together have "
+                f"{written.count:,} events, while the archive had {existing.manifest.count:,}",
+                "Restore the file, or remove the manifest to archive what is left.",
             )
 
     def _refuse_to_replace(self, manifest: Manifest) -> None:
@@ -294,8 +294,8 @@ class ArchiveWriter:
             self._refuse_foreign_file()
         elif self._overwrite == "error" and there.sha256 != manifest.sha256:
             raise self._refused(
-                f"there is an archive of {there.count:,} events already, and overwrite is 'error'",
-                f"There are {manifest.count:,} events now. Take another path, remove the archive, or set "
+                f"there already is an archive of {there.count:,} events, and overwrite is 'error'",
+                f"There are {manifest.count:,} events now. Use another path, remove the archive, or set "
                 "overwrite='replace'.",
             )
 
@@ -311,11 +311,11 @@ class ArchiveWriter:
         if not ours:
             raise self._refused(
                 f"there is a file that this task did not write, and overwrite is {self._overwrite!r}",
-                "Take another path, remove the file, or set overwrite='replace'.",
+                "Use another path, remove the file, or set overwrite='replace'.",
             )
 
     def _commit(self, manifest: Manifest, *, part: Path, page: Path | None, content: Path) -> None:
-        """Put the log's file, and last the manifest, which makes it the archive's."""
+        """Store the log's file, and then the manifest, which makes it part of the archive."""
         storage, told = self._stored.storage, content.read_bytes()
         if self._stored.manifest() != self._there:
             raise self._crossed()
@@ -337,7 +337,7 @@ class ArchiveWriter:
         return FineTuningArchiveError(
             f"The archive {self._stored.shown} was written by another run while this one worked on it: two "
             "tasks write to the same path, or an earlier try of this task was still alive. Give every task a "
-            "path of its own. Let this task run again: it goes on from what is there.",
+            "path of its own. Run this task again: it continues from what is there.",
             job_id=self._job_id,
         )
 
@@ -352,7 +352,7 @@ class ArchiveWriter:
             storage.put(local, part.name)
 
     def _clean_up(self, manifest: Manifest) -> None:
-        """Remove files that no manifest names: what a killed run left, and what was replaced."""
+        """Remove files that no manifest lists: what a killed run left, and what was replaced."""
         storage = self._stored.storage
         try:
             left = {name for name in storage.names_in(self._parts_folder) if _OF_A_PART.search(name)}
@@ -361,12 +361,12 @@ class ArchiveWriter:
             ):
                 left.add(self._stored.name)
             if not manifest.report:
-                left.add(self._report_name)  # it shows another log than the one that is there now
+                left.add(self._report_name)  # it shows a different log from the one that is there now
             for name in sorted(left - {part.name for part in manifest.parts}):
                 storage.remove(name)
         except FineTuningArchiveError as fault:
             log.warning(
-                "Job %s: the archive is written, and what earlier runs left beside it stays: %s",
+                "Job %s: the archive is written, but leftover files of earlier runs stay beside it: %s",
                 self._job_id,
                 fault,
             )

@@ -1,1 +1,1 @@
-"""A connection: what it says, what proves who asks, the way to its server, and what must not be shown."""
+"""A connection: its settings, its credential, the network to its server, and what must not be shown."""

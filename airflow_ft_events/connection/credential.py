@@ -1,4 +1,4 @@
-"""Credentials: what proves to a server who asks. A secret that ends is renewed here, and nowhere else."""
+"""Credentials: what authenticates a request. A secret that expires is renewed here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -7,49 +7,50 @@ from dataclasses import dataclass, field
 
 
 class Credential(ABC):
-    """The secret that goes into one header of each request. It can be compared, and shows nothing."""
+    """The secret in one header of each request. It can be compared, and its repr does not show it."""
 
     __slots__ = ()
 
     @abstractmethod
     def at_hand(self) -> str | None:
-        """Return the secret that needs no asking; None if it must be renewed first."""
+        """Return the secret that is valid now, without a request; None if it must be renewed first."""
 
     def renewed(self) -> str:
         """
-        Get a secret that is valid for some minutes. It may take a while: not for an event loop's thread.
+        Get a secret that is valid for some minutes. It may block, so it is not for an event loop's thread.
 
-        :raises FineTuningInputError: what is needed for it is not installed.
-        :raises FineTuningAuthError: there is none.
+        :returns: the secret.
+        :raises FineTuningInputError: a required package is not installed.
+        :raises FineTuningAuthError: could not get one.
         """
         secret = self.at_hand()
-        assert secret is not None, "a secret that ends must say how it is renewed"
+        assert secret is not None, "a secret that expires must say how it is renewed"
         return secret
 
     def refused(self, secret: str | None) -> None:  # noqa: B027 - a key has nothing to forget
         """
-        Take note that the server refused a secret, so that another one is got if that may help.
+        Note that the server refused a secret, so that the next request gets another one if that may help.
 
-        :param secret: it; None if it is not known.
+        :param secret: the refused secret; None if it is not known.
         """
 
     def current(self) -> str:
-        """Return the secret for the next request; as :meth:`renewed`, but at once where it is at hand."""
+        """Return the secret for the next request, renewed only if it must be."""
         at_hand = self.at_hand()
         return self.renewed() if at_hand is None else at_hand
 
     @property
     @abstractmethod
     def secrets(self) -> tuple[str, ...]:
-        """What must not be shown: the secrets that were in use lately."""
+        """What must not be shown: the secrets used recently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key(Credential):
     """
-    An API key, which is as good as its connection.
+    An API key, which is valid as long as its connection.
 
-    :param value: it.
+    :param value: the key.
     """
 
     value: str = field(repr=False)

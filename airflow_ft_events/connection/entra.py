@@ -1,4 +1,4 @@
-"""Bearer tokens of Microsoft Entra, for connections with ``auth: entra``; one a scope for a process."""
+"""Microsoft Entra bearer tokens, for connections with ``auth: entra``; one per scope in a process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from airflow_ft_events.errors import FineTuningAuthError, FineTuningInputError
 from airflow_ft_events.events import one_line
 
 REFRESH_BEFORE = 300.0
-"""Seconds before its end at which a token is replaced; a poll takes far less."""
+"""Seconds before its expiry at which a token is replaced; a poll takes far less."""
 ASK_EVERY = 30.0
 """Seconds between two tries to replace a token that is still valid."""
 REFUSED_AFTER = 300.0
-"""Seconds of age below which a token that the server refuses is an answer, and no reason for another one."""
+"""Age in seconds below which a refused token is not replaced: a new one would be refused too."""
 LATELY = 3
-"""Tokens that are remembered for masking: what a server repeats may be the one before."""
+"""Tokens that are remembered for masking: a server may repeat an earlier one."""
 log = logging.getLogger(__name__)
 
 
@@ -43,9 +43,9 @@ class EntraTokens:
 
     def at_hand(self, scope: str) -> str | None:
         """
-        Tell the token that needs no asking.
+        Return the token if it needs no request.
 
-        :param scope: what it is for.
+        :param scope: the token's scope.
         :returns: the token; None if there is none, or it must be replaced now.
         """
         known, now = self._tokens.get(scope), clock().now()
@@ -56,12 +56,13 @@ class EntraTokens:
 
     def get(self, scope: str, *, conn_id: str) -> str:
         """
-        Get a token. It may take a while, so it is not for an event loop's thread.
+        Get a token. It may block, so it is not for an event loop's thread.
 
-        :param scope: what it is for.
+        :param scope: the token's scope.
         :param conn_id: the connection, for messages.
+        :returns: a token that is valid now.
         :raises FineTuningInputError: azure-identity is not installed.
-        :raises FineTuningAuthError: there is no token to be had.
+        :raises FineTuningAuthError: could not get a token.
         """
         with self._lock:
             if (at_hand := self.at_hand(scope)) is not None:
@@ -73,7 +74,7 @@ class EntraTokens:
                 token = _Token(made.token, float(made.expires_on), now)
             except FineTuningInputError:
                 raise
-            except Exception as error:  # noqa: BLE001 - azure's own, or those of what a credential asks
+            except Exception as error:  # noqa: BLE001 - azure's own, or those of its HTTP library
                 why = f"{type(error).__name__}: {one_line(str(error).split('To mitigate')[0], limit=300)}"
                 if known is None or clock().now() >= known.expires_at:
                     raise _no_token(conn_id, why) from None
@@ -85,11 +86,11 @@ class EntraTokens:
 
     def forget(self, scope: str, refused: str) -> None:
         """
-        Forget a token that the server refused, and the credential that remembers it.
+        Forget a token that the server refused, and the credential that caches it.
 
-        A new one is kept: another would be refused as well.
+        A recent token is kept: another one would be refused as well.
 
-        :param scope: what it was for.
+        :param scope: the token's scope.
         :param refused: the token.
         """
         with self._lock:
@@ -102,9 +103,10 @@ class EntraTokens:
 
     def lately(self, scope: str) -> tuple[str, ...]:
         """
-        Tell the last tokens, for masking.
+        Return the last tokens, for masking.
 
-        :param scope: what they are for.
+        :param scope: their scope.
+        :returns: up to three tokens, the oldest first.
         """
         return tuple(self._lately.get(scope, ()))
 
@@ -124,7 +126,7 @@ class EntraTokens:
 
 def _no_token(conn_id: str, why: str) -> FineTuningAuthError:
     return FineTuningAuthError(
-        f"Connection {conn_id!r}: no Microsoft Entra token could be had ({why}). Give this process (worker "
+        f"Connection {conn_id!r}: could not get a Microsoft Entra token ({why}). Give this process (worker "
         "or triggerer) a managed identity, a workload identity, or AZURE_TENANT_ID, AZURE_CLIENT_ID and "
         "AZURE_CLIENT_SECRET, and that identity a role on the Azure OpenAI resource.",
         conn_id=conn_id,
@@ -139,7 +141,7 @@ class EntraCredential(Credential):
     """
     A token of this process's identity, shared by all connections with the same scope.
 
-    :param scope: what it must be for.
+    :param scope: the token's scope.
     :param conn_id: the connection, for messages.
     """
 
@@ -154,14 +156,15 @@ class EntraCredential(Credential):
         """
         Get a token.
 
+        :returns: a token that is valid now.
         :raises FineTuningInputError: azure-identity is not installed.
-        :raises FineTuningAuthError: there is no token to be had.
+        :raises FineTuningAuthError: could not get a token.
         """
         return TOKENS.get(self.scope, conn_id=self.conn_id)
 
     def refused(self, secret: str | None) -> None:
         """
-        Forget a token that the server refused, unless it is new.
+        Forget a token that the server refused, unless it is recent.
 
         :param secret: the token.
         """
@@ -170,5 +173,5 @@ class EntraCredential(Credential):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The last tokens, the refused ones among them."""
+        """The last tokens, including refused ones."""
         return TOKENS.lately(self.scope)

@@ -1,4 +1,4 @@
-"""What the environment says about the network, read once and passed to both clients."""
+"""The environment's network settings, read once and passed to both clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Network:
     """
     How a server is reached. It can be compared, so that waits with the same one share a session.
 
-    :param proxy: proxy URL, or None for a direct way; it may hold a password.
+    :param proxy: proxy URL, or None for a direct connection; it may contain a password.
     :param ca: path of the CA bundle (file or folder), or None if certificates are not verified.
     """
 
@@ -34,10 +34,11 @@ def network_of(settings: Settings) -> Network:
 
     ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``; ``REQUESTS_CA_BUNDLE``,
     ``CURL_CA_BUNDLE`` or ``SSL_CERT_FILE``, unless the connection's ``verify`` says otherwise. It imports
-    requests and reads files' states, so it is not for an event loop's thread.
+    requests and accesses files, so it is not for an event loop's thread.
 
     :param settings: the connection.
-    :raises FineTuningInputError: for a proxy that not both clients can use, or a CA bundle that is not there.
+    :returns: proxy and CA bundle.
+    :raises FineTuningInputError: for a proxy that one of the clients cannot use, or a missing CA bundle.
     """
     import certifi
     from requests.utils import get_environ_proxies, select_proxy
@@ -47,8 +48,8 @@ def network_of(settings: Settings) -> Network:
         proxy = proxy if "://" in proxy else f"http://{proxy}"
         if problem := _proxy_problem(proxy):
             raise FineTuningInputError(
-                f"Connection {settings.conn_id!r}: the environment names a proxy {problem}. Set NO_PROXY for "
-                f"{urlsplit(settings.root).hostname} if it needs none.",
+                f"Connection {settings.conn_id!r}: the environment sets a proxy {problem}. Add "
+                f"{urlsplit(settings.root).hostname} to NO_PROXY if it needs none.",
                 conn_id=settings.conn_id,
             )
     if settings.verify is False:
@@ -61,12 +62,12 @@ def network_of(settings: Settings) -> Network:
             break
     if found and not Path(found).exists():
         raise FineTuningInputError(
-            f"Connection {settings.conn_id!r}: the CA bundle that {origin} names is not there: {found}",
+            f"Connection {settings.conn_id!r}: the CA bundle set by {origin} does not exist: {found}",
             conn_id=settings.conn_id,
         )
     if found and (problem := _bundle_problem(found, Path(found).stat().st_mtime_ns)):
         raise FineTuningInputError(
-            f"Connection {settings.conn_id!r}: the CA bundle that {origin} names cannot be used: {found} "
+            f"Connection {settings.conn_id!r}: the CA bundle set by {origin} cannot be used: {found} "
             f"({problem}).",
             conn_id=settings.conn_id,
         )
@@ -75,7 +76,7 @@ def network_of(settings: Settings) -> Network:
 
 @lru_cache(maxsize=32)
 def _bundle_problem(path: str, changed: int) -> str | None:
-    """Say why a CA bundle cannot be used; reading a big one takes long, so once for each change."""
+    """Say why a CA bundle cannot be used; reading a big one takes long, so only once per change."""
     try:
         tls_context(Network(ca=path))
     except OSError as fault:
@@ -84,7 +85,7 @@ def _bundle_problem(path: str, changed: int) -> str | None:
 
 
 def _proxy_problem(proxy: str) -> str | None:
-    """Say why not both clients can use a proxy, without showing it: it may hold a password."""
+    """Say why a proxy cannot be used by both clients, without showing it: it may contain a password."""
     try:
         parts = urlsplit(proxy)
         whole = bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -101,7 +102,8 @@ def tls_context(network: Network) -> ssl.SSLContext:
     """
     Build the TLS context; it reads the whole CA bundle, so it is not for an event loop's thread.
 
-    :param network: whose CA bundle is used.
+    :param network: the network, with the CA bundle to use.
+    :returns: the context.
     """
     if network.ca is None:
         context = ssl.create_default_context()

@@ -1,4 +1,4 @@
-"""Redaction: the one room in which secrets are masked, for logs, errors, XComs and reprs alike."""
+"""Redaction: the only place that masks secrets, for logs, errors, XComs and reprs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from airflow_ft_events.jobs import JobError, JobOutcome
 
 MASK = "***"
 SHORTEST = 4
-"""Characters below which a value is no secret that could be found in a text."""
+"""Length in characters below which a value is too short to be searched for as a secret."""
 LONG = 16
-"""Characters from which on a secret cannot be an everyday word."""
+"""Length in characters from which a secret cannot be an everyday word."""
 _KEY_LIKE = re.compile(
     r"\b(?:sk|pk|rk)[-_][\w\-*.…]{6,}|\bkey[-_](?=[\w\-*.…]{0,100}\d)[\w\-*.…]{6,}"
     r"|\beyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]*|\bBearer\s+(?=\S{0,100}\d)\S{6,}",
@@ -22,7 +22,7 @@ _KEY_LIKE = re.compile(
 )
 _WORD = re.compile(r"[^\s\"'<>]+")
 _PART = re.compile(r"[\w-]+", re.ASCII)
-# a colon before the first slash that begins no port; keys of S3 hold slashes themselves
+# a colon before the first slash that does not begin a port; S3 keys may contain slashes
 _PASSWORD_IN_PATH = re.compile(r"://[^/@]*:(?!\d+/).*@")
 _MORE_THAN_ADDRESS = re.compile(r"^[^/]*@|[?#].*", re.DOTALL)
 
@@ -33,7 +33,7 @@ class Redactor:
     Masks the secrets of one connection.
 
     :param credential: the connection's credential.
-    :param values: the values of its further headers.
+    :param values: the values of its additional headers.
     """
 
     credential: Credential
@@ -49,7 +49,8 @@ class Redactor:
         """
         Mask the secrets in a text that quotes the server.
 
-        :param text: may have several lines.
+        :param text: the text; may have several lines.
+        :returns: the text with ``***`` for each secret.
         """
         for secret in self.secrets:
             text = text.replace(secret, MASK)
@@ -57,12 +58,13 @@ class Redactor:
 
     def line(self, text: object, *, limit: int = 500) -> str:
         """
-        Make a server's or a library's words fit for messages: one line, with nothing that looks like a key.
+        Make a server's or a library's text safe for messages: one line, with nothing that looks like a key.
 
-        Servers that refuse a key repeat parts of it, such as ``abc***xyz``.
+        Servers that refuse a key may repeat parts of it, such as ``abc***xyz``.
 
-        :param text: the words.
+        :param text: the text.
         :param limit: characters kept; default 500.
+        :returns: the masked line.
         """
         line = _KEY_LIKE.sub(MASK, self.text(one_line(text, limit=20_000)))
         return one_line(_WORD.sub(lambda word: self._word(word[0]), line), limit=limit)
@@ -77,9 +79,10 @@ class Redactor:
 
     def json(self, value: Any) -> Any:
         """
-        Make a value from the server fit for XCom, its long secrets masked: ``prod`` in a header is no key.
+        Make a value from the server safe for XCom, masking only long secrets: ``prod`` is not a key.
 
-        :param value: what was read from JSON, which must else stay as it came.
+        :param value: a value read from JSON.
+        :returns: the same value, otherwise unchanged.
         """
         return json_safe(value, mask=self._long)
 
@@ -94,6 +97,7 @@ class Redactor:
         Mask what a server should not have repeated in a job's error.
 
         :param outcome: how the job ended.
+        :returns: the outcome with its error masked.
         """
         if outcome.error is None:
             return outcome
@@ -103,18 +107,20 @@ class Redactor:
 
 def redacted_path(path: str) -> str:
     """
-    Make a storage path fit for messages.
+    Make a storage path safe for messages.
 
-    :param path: it may hold a password.
+    :param path: the path; it may contain a password.
+    :returns: the path with the password masked.
     """
     return _PASSWORD_IN_PATH.sub(f"://{MASK}@", path)
 
 
 def redacted_url(url: str) -> str:
     """
-    Make a base URL fit for messages: without user, password, query and fragment.
+    Make a base URL safe for messages: without user, password, query and fragment.
 
-    :param url: as somebody wrote it, perhaps no URL at all.
+    :param url: the URL as written, perhaps not a URL at all.
+    :returns: one line.
     """
     scheme, separator, rest = url.rpartition("://")
     return one_line(f"{scheme}{separator}{_MORE_THAN_ADDRESS.sub('', rest)}", limit=120)

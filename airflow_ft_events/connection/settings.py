@@ -1,4 +1,4 @@
-"""What a connection says, checked once and the same for both transports."""
+"""A connection's settings, checked once and the same for both transports."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ KNOWN_EXTRA = {"vendor", "organization", "project", "api_version", "auth", "sign
 KNOWN_EXTRA |= {"timeout", "max_retries", "page_size", "verify", "allow_http"}
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 READ_TIMEOUTS = 10
-"""An answer may take so many read timeouts in all: a server that drips must not hold a wait for ever."""
+"""Read timeouts that a whole response may take: a server that sends slowly must not hold up a wait."""
 WORKER_BODY_LIMIT = 32 * 1024 * 1024
-"""Decoded bytes of an answer that are read at most on a worker."""
+"""The largest response that is read on a worker, in decoded bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +46,13 @@ class Settings:
     :param conn_id: the Airflow connection.
     :param root: the API's root URL, without a trailing slash.
     :param vendor: the server family.
-    :param credential: the API key, or what gets tokens.
-    :param headers: further headers, the organization's and project's among them.
+    :param credential: the API key, or a source of tokens.
+    :param headers: additional headers, including the organization's and the project's.
     :param params: query parameters for every request (Azure's API version).
     :param timeout: seconds to wait for a read; default 30.
     :param connect_timeout: seconds to wait for a connection; 10.
-    :param max_retries: how often a call on a worker tries again; default 5.
-    :param page_size: events asked for at a time; default 100.
+    :param max_retries: how often a call on a worker is retried; default 5.
+    :param page_size: events per page; default 100.
     :param verify: whether TLS certificates are verified, or the path of a CA bundle; default True.
     """
 
@@ -68,7 +68,7 @@ class Settings:
     page_size: int = 100
     verify: bool | str = True
     unknown: tuple[str, ...] = ()
-    """Names in the connection's extra that mean nothing here: misspelt ones, most likely."""
+    """Unknown names in the connection's extra, most likely misspelt."""
 
     def __post_init__(self) -> None:
         for name in ("headers", "params"):
@@ -76,9 +76,10 @@ class Settings:
 
     def headers_with(self, secret: str) -> dict[str, str]:
         """
-        Tell every header of a request.
+        Return all headers of a request.
 
-        :param secret: what the credential has at hand.
+        :param secret: the credential's current secret.
+        :returns: values by header name.
         """
         vendor = self.vendor
         key = {vendor.key_header: f"{vendor.key_prefix}{secret}"}
@@ -104,7 +105,7 @@ class _Fields:
         if value is None:
             return ""
         if not isinstance(value, str):
-            raise self.wrong(f"{self.where} {name!r} must be text, and it is {type(value).__name__}.")
+            raise self.wrong(f"{self.where} {name!r} must be text, not {type(value).__name__}.")
         return value.strip()
 
     def number(self, name: str, default: float, *, least: float, most: float) -> float:
@@ -149,19 +150,19 @@ class _Fields:
             except ValueError:
                 raise self.wrong(f"{self.where} {name!r} is not JSON.") from None
         if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
-            raise self.wrong(f"{self.where} {name!r} must be a JSON object of texts.")
+            raise self.wrong(f"{self.where} {name!r} must be a JSON object with text values.")
         return {str(key): text for key, text in value.items()}
 
 
 def _header_value(fields: _Fields, name: str, value: str) -> str:
     value = value.strip()
     if not value.isascii() or not value.isprintable():
-        raise fields.wrong(f"{name} holds characters that no header can carry (a line break, or not ASCII).")
+        raise fields.wrong(f"{name} contains characters that no header can carry (line break, or not ASCII).")
     return value
 
 
 def _base_url(fields: _Fields, given: str, vendor_name: str, *, allow_http: bool) -> tuple[str, Vendor]:
-    """Check the base URL and find the server family that it belongs to."""
+    """Check the base URL and find its server family."""
     try:
         parts = urlsplit(given)
         host, port = parts.hostname or "", parts.port
@@ -171,15 +172,15 @@ def _base_url(fields: _Fields, given: str, vendor_name: str, *, allow_http: bool
     if given and (parts.scheme not in ("http", "https") or not host):
         fix = "" if "://" in given else f" Write https://{shown.lstrip('/')} if that is the server."
         raise fields.wrong(
-            f"the base URL in 'Host' is {shown!r}, without http:// or https:// and a host name.{fix}"
+            f"the base URL in 'Host' is {shown!r}; it needs http:// or https:// and a host name.{fix}"
         )
     if given and (parts.username is not None or parts.query or parts.fragment):
         raise fields.wrong(
-            "the base URL in 'Host' must hold no user, password, query or fragment; the API key belongs "
-            "into 'Password'."
+            "the base URL in 'Host' must contain no user, password, query or fragment; the API key "
+            "belongs in 'Password'."
         )
     if re.search(r"[\s\x00-\x1f\x7f]", given):
-        raise fields.wrong("the base URL in 'Host' holds white space or control characters.")
+        raise fields.wrong("the base URL in 'Host' contains white space or control characters.")
     try:
         vendor = vendor_for(vendor_name, host=host)
     except ValueError as fault:
@@ -187,7 +188,7 @@ def _base_url(fields: _Fields, given: str, vendor_name: str, *, allow_http: bool
     if not given:
         if not vendor.base_url:
             raise fields.wrong(
-                f"vendor {vendor.name} has no address of its own; put the resource's URL into 'Host'."
+                f"vendor {vendor.name} has no default address; put the resource's URL into 'Host'."
             )
         return vendor.base_url, vendor
     if parts.scheme == "http" and not allow_http and not _is_loopback(host):
@@ -207,7 +208,7 @@ def _netloc(host: str, port: int | None) -> str:
 
 
 def _with_port(url: str, port: int | None) -> str:
-    """Add a port to a URL that has none; a URL that cannot be read is left for the check that names it."""
+    """Add a port to a URL that has none; a URL that cannot be parsed is left for the later check."""
     try:
         parts = urlsplit(url)
         if not port or not parts.hostname or parts.port:
@@ -227,15 +228,15 @@ def _is_loopback(host: str) -> bool:
 
 
 def _of_openai(fields: _Fields, host: str, password: str) -> tuple[str, str, dict[str, Any]]:
-    """Read what a connection of the openai provider holds; refuse by name what cannot be honoured here."""
+    """Read a connection of the openai provider; refuse by name what is not supported here."""
     client = fields.fields.get("openai_client_kwargs") or {}
     if not isinstance(client, Mapping):
         raise fields.wrong("the extra's 'openai_client_kwargs' must be a JSON object.")
     known = {"api_key", "base_url", "organization", "project", "default_headers", "timeout", "max_retries"}
     if refused := sorted(set(client) - known):
         raise fields.wrong(
-            f"'openai_client_kwargs' holds {', '.join(refused)}, which this provider cannot honour. Make a "
-            "connection of type 'fine_tuning' for it."
+            f"'openai_client_kwargs' contains {', '.join(refused)}, which this provider does not support. "
+            "Create a connection of type 'fine_tuning' for it."
         )
     extra = {name: value for name, value in fields.fields.items() if name != "openai_client_kwargs"}
     extra |= {
@@ -261,13 +262,13 @@ def settings_of(
 
     :param conn_id: its id, for messages.
     :param conn_type: its type.
-    :param host: base URL, or for ``http`` a host name; empty means the vendor's own address.
+    :param host: base URL, or for ``http`` a host name; empty for the vendor's own address.
     :param schema: ``http`` or ``https``, for type ``http`` only.
     :param port: port, for type ``http`` only.
     :param password: the API key.
     :param extra: the connection's extra as a dict.
     :returns: checked settings.
-    :raises FineTuningInputError: for anything that cannot work, with the field's name.
+    :raises FineTuningInputError: for anything that cannot work; the message contains the field's name.
     """
     given, secret, options = (host or "").strip(), password or "", dict(extra or {})
     fields = _Fields(conn_id, options, where="the extra's")
@@ -288,7 +289,7 @@ def settings_of(
     allow_http = fields.flag("allow_http", default=False)
     if isinstance(allow_http, str):
         raise fields.wrong(
-            f"the extra's 'allow_http' is {one_line(allow_http, limit=40)!r}; true or false is meant."
+            f"the extra's 'allow_http' is {one_line(allow_http, limit=40)!r}; it must be true or false."
         )
     base_url, vendor = _base_url(fields, given, fields.text("vendor") or AUTO, allow_http=allow_http)
     key = _header_value(fields, "the API key in 'Password'", secret)
@@ -306,9 +307,9 @@ def _settings(fields: _Fields, base_url: str, vendor: Vendor, key: str) -> Setti
         scope = vendor.token_scope(urlsplit(base_url).hostname or "")
         if scope is None:
             raise fields.wrong(
-                f"the extra's 'auth' is 'entra', which is Azure's; the vendor is {vendor.name}."
+                f"the extra's 'auth' is 'entra', which only Azure supports; the vendor is {vendor.name}."
             )
-        # imported where it is needed: it goes by the clock, which the rest of this module knows nothing of
+        # imported only here: it uses the clock, which the rest of this module does not need
         from airflow_ft_events.connection.entra import EntraCredential
 
         vendor = replace(vendor, key_header="Authorization", key_prefix="Bearer ")

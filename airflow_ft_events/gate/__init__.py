@@ -1,1 +1,1 @@
-"""The gate: its grammar of conditions, and how a log is evaluated by them."""
+"""The gate: the grammar of its conditions, and their evaluation on a log."""

@@ -13,9 +13,9 @@ from airflow_ft_events.events import one_line
 from airflow_ft_events.parameters import is_template
 
 LONGEST = 500
-"""Characters of a condition."""
+"""The maximum number of characters in a condition."""
 MOST_OPERATIONS = 40
-"""Operators, functions and parentheses of a condition: bounds its depth as well."""
+"""Operators, functions and parentheses of a condition; this also limits its depth."""
 MOST_CONDITIONS = 100
 
 _TOKEN = re.compile(
@@ -37,7 +37,7 @@ _ONE_COMPARISON = "A condition compares two things: write another condition for 
 _NO_WORDS = "All conditions of a list must hold: write another one instead of joining two"
 
 
-# what a condition is made of
+# the parts of a condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a metric comes to: its last, lowest, highest or mean value."""
+    """A metric's last, lowest, highest or mean value."""
 
     name: str
     function: str = "last"
@@ -74,7 +74,7 @@ class Negative:
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """Two terms and what is done to them."""
+    """Two terms joined by an arithmetic operator."""
 
     sign: str
     left: Term
@@ -96,7 +96,7 @@ Term = Number | Metric | Negative | Arithmetic
 @dataclass(frozen=True, slots=True)
 class Condition:
     """
-    A comparison of two terms. ``str`` writes it so that it reads back as the same.
+    A comparison of two terms. ``str`` writes it so that it parses as the same again.
 
     :param text: the condition as its author wrote it.
     """
@@ -111,15 +111,16 @@ class Condition:
 
     @property
     def metrics(self) -> list[Metric]:
-        """What it asks of the log, from left to right."""
+        """The metrics that it needs from the log, from left to right."""
         return [*metrics_in(self.left), *metrics_in(self.right)]
 
 
 def shown(value: float) -> str:
     """
-    Write a number for people, exactly.
+    Format a number for people, exactly.
 
     :param value: the number.
+    :returns: its text.
     """
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
@@ -128,9 +129,10 @@ def shown(value: float) -> str:
 
 def metrics_in(term: Term) -> Iterator[Metric]:
     """
-    Walk the metrics in a term, from left to right.
+    Iterate over the metrics in a term, from left to right.
 
     :param term: the term.
+    :returns: the metrics.
     """
     if isinstance(term, Metric):
         yield term
@@ -141,24 +143,25 @@ def metrics_in(term: Term) -> Iterator[Metric]:
         yield from metrics_in(term.right)
 
 
-# reading
+# parsing
 
 
 def parse(text: object) -> Condition:
     """
-    Read a condition.
+    Parse a condition.
 
     :param text: such as ``full_valid_loss <= 1.2`` or ``min(valid_loss) < 1.1 * train_loss``.
-    :raises ConditionError: if it cannot be read, with the position and what was expected there.
+    :returns: the condition.
+    :raises ConditionError: if it cannot be parsed, with the position and what was expected there.
     """
     if not isinstance(text, str):
         raise ConditionError(
-            f"A condition is {one_line(repr(text), limit=80)}; it must be a text such as "
+            f"A condition is {one_line(repr(text), limit=80)}; it must be text such as "
             "'full_valid_loss <= 1.2'."
         )
     if len(text) > LONGEST:
         raise ConditionError(
-            f"Condition {one_line(text, limit=60)!r} has {len(text):,} characters; {LONGEST} is the most.",
+            f"Condition {one_line(text, limit=60)!r} has {len(text):,} characters; the maximum is {LONGEST}.",
             position=LONGEST + 1,
         )
     return _Parser(text).condition()
@@ -166,20 +169,21 @@ def parse(text: object) -> Condition:
 
 def parse_all(conditions: object) -> list[Condition]:
     """
-    Read a list of conditions.
+    Parse a list of conditions.
 
     :param conditions: 1 to 100 texts.
-    :raises ConditionError: if one cannot be read, or it is no list, an empty or a too long one.
+    :returns: the conditions, in the same order.
+    :raises ConditionError: if one cannot be parsed, or if this is not a list, or an empty or too long one.
     """
     return [parse(text) for text in _listed(conditions)]
 
 
 def check_conditions_early(conditions: object) -> None:
     """
-    Check conditions when the Dag is parsed, where they can be seen there.
+    Check conditions when the Dag is parsed, as far as they are known then.
 
-    :param conditions: a list of texts, among them templates perhaps, or an XCom argument; these are checked
-        when the task runs.
+    :param conditions: a list of texts, or an XCom argument; templates and XCom arguments are checked when the
+        task runs.
     :raises ConditionError: as :func:`parse_all`.
     """
     if is_template(conditions):
@@ -193,7 +197,7 @@ def _listed(conditions: object) -> Sequence[object]:
     if isinstance(conditions, str | bytes) or not isinstance(conditions, Sequence):
         raise ConditionError(
             f"conditions is {one_line(repr(conditions), limit=80)}; it must be a list of texts such as "
-            "['full_valid_loss <= 1.2']. A template makes a list of it only in a Dag with "
+            "['full_valid_loss <= 1.2']. A template renders to a list only in a Dag with "
             "render_template_as_native_obj=True."
         )
     if not conditions:
@@ -202,7 +206,7 @@ def _listed(conditions: object) -> Sequence[object]:
             "FineTuningEventsSensor alone does. Give at least one, such as 'full_valid_loss <= 1.2'."
         )
     if len(conditions) > MOST_CONDITIONS:
-        raise ConditionError(f"There are {len(conditions):,} conditions, and {MOST_CONDITIONS} is the most.")
+        raise ConditionError(f"There are {len(conditions):,} conditions; the maximum is {MOST_CONDITIONS}.")
     return conditions
 
 
@@ -217,7 +221,7 @@ class _Parser:
         self._next()
 
     def _next(self) -> str:
-        """Go to the next token; returns the one that was passed."""
+        """Go to the next token; return the one before it."""
         passed = self._word
         self._start = self._end
         while self._start < len(self._text) and self._text[self._start] in _BLANKS:
@@ -245,7 +249,7 @@ class _Parser:
         read = Condition(left, sign, right, text=self._text.strip())
         if not read.metrics:
             self._start = 0
-            self._fail("a metric's name on one side at least", found="numbers only")
+            self._fail("a metric's name on at least one side", found="numbers only")
         return read
 
     def _sum(self) -> Term:
@@ -335,7 +339,7 @@ class _Parser:
         elif word.lower() in ("and", "or", "not"):
             hint = f" {_NO_WORDS}."
         elif word == "`":
-            hint = " There is no second backquote."
+            hint = " The closing backquote is missing."
         line = "".join(character if character.isprintable() else " " for character in self._text)
         raise ConditionError(
             f"Condition {one_line(self._text, limit=LONGEST)!r} cannot be read at position {position}: "

@@ -1,4 +1,4 @@
-"""How a gate's conditions are judged by what a job's log says."""
+"""Evaluates a gate's conditions on a job's log."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _ARITHMETIC: Mapping[str, Callable[[float, float], float]] = {
 @dataclass(frozen=True, slots=True)
 class ConditionResult:
     """
-    What a condition came to.
+    The result of a condition.
 
     :param condition: as its author wrote it.
     :param passed: whether it holds.
-    :param value: what its left side came to; None if that is no number.
-    :param limit: what its right side came to.
-    :param step: the training step of the value, where it is one metric's value at a step.
+    :param value: the value of its left side; None if that is not a number.
+    :param limit: the value of its right side.
+    :param step: the training step of the value, if it is one metric's value at a step.
     :param reason: why it does not hold; None if it does.
     """
 
@@ -49,7 +49,7 @@ class ConditionResult:
     reason: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the finding as plain JSON values, by the names above."""
+        """Return the result as plain JSON values, by the names above."""
         found: dict[str, Any] = json_safe(
             {
                 "condition": self.condition,
@@ -65,18 +65,18 @@ class ConditionResult:
 
 def evaluate(conditions: Sequence[Condition], events: Iterable[Event]) -> list[ConditionResult]:
     """
-    Judge conditions by what a job's log says.
+    Evaluate conditions on a job's log.
 
     :param conditions: the conditions.
     :param events: the job's events, oldest first.
-    :returns: one finding each, in the order given.
+    :returns: one result each, in the order given.
     """
     log = _MetricLog(events, {metric.name for condition in conditions for metric in condition.metrics})
     return [_judged(condition, log) for condition in conditions]
 
 
 class _NoNumberError(Exception):
-    """A term that comes to no finite number: the reason, and the step where that is known."""
+    """A term without a finite value: the reason, and the step if it is known."""
 
     def __init__(self, reason: str, *, step: int | None = None) -> None:
         super().__init__(reason)
@@ -97,14 +97,14 @@ class _MetricLog:
                 if is_number(value):
                     self.names.add(name)
                 if name in wanted:
-                    # what is no number is kept too: an older number must not stand in for it
+                    # other values are kept too: an older number must not replace them
                     self._series.setdefault(name, []).append((step, value))
 
     def reported(self, name: str) -> bool:
         return name in self._series
 
     def reading(self, metric: Metric) -> tuple[float, int | None]:
-        """What a metric comes to, and at which step; none for a mean."""
+        """A metric's value, and its step; no step for a mean."""
         series = self._series[metric.name]
         if metric.function == "last":
             series = series[-1:]
@@ -135,13 +135,13 @@ def _plain(name: str) -> str:
 
 
 def _kind_of(value: Any) -> str:
-    """Say what stands where a finite number should."""
+    """Say what is there instead of a finite number."""
     if isinstance(value, float):
         return shown(value)
     if value is None:
         return "null (which XCom and some servers write for NaN)"
-    kinds: dict[type, str] = {bool: "a truth value", str: "a text", list: "a list"}
-    return f"{kinds.get(type(value), 'too large')}, no number"
+    kinds: dict[type, str] = {bool: "a boolean", str: "text", list: "a list"}
+    return f"{kinds.get(type(value), 'too large')}, not a number"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""ClientHook: a connection becomes settings and a client that sends, sync and async."""
+"""ClientHook: turns a connection into settings and a client, sync and async."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ async def import_off_loop(module: str) -> Any:
     Import a module that takes too long for an event loop, such as one that needs an HTTP library.
 
     :param module: its name.
+    :returns: the module.
     """
     if module not in _imported:
-        # sys.modules would show one that another wait's thread is half-way through
+        # sys.modules would show one that another wait's thread is still importing
         _imported[module] = await asyncio.to_thread(importlib.import_module, module)
     return _imported[module]
 
@@ -55,8 +56,8 @@ def not_read_again(conn_id: str, error: Exception) -> FineTuningError:
     Say why a connection whose key was refused cannot be read again.
 
     :param conn_id: the connection.
-    :param error: what reading it raised; one of ours holds no secret, one of a secrets backend may.
-    :returns: the error itself where the connection cannot work as it is now, else one that passes.
+    :param error: what reading it raised; our own errors contain no secret, those of a secrets backend may.
+    :returns: the error itself if the connection cannot work as it is now, else a temporary one.
     """
     if isinstance(error, FineTuningInputError):
         return error
@@ -68,7 +69,7 @@ def not_read_again(conn_id: str, error: Exception) -> FineTuningError:
 
 class ClientHook(BaseHook):
     """
-    Reach a server through an Airflow connection, and try again what may pass.
+    Reach a server through an Airflow connection, and retry after temporary faults.
 
     :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http``; default
         ``fine_tuning_default``.
@@ -101,6 +102,7 @@ class ClientHook(BaseHook):
         """
         Read the connection, on first use, without blocking the event loop.
 
+        :returns: the checked settings.
         :raises FineTuningInputError: if it does not exist or cannot work.
         """
         if self._settings is None:
@@ -132,7 +134,7 @@ class ClientHook(BaseHook):
         )
         if settings.unknown and connection.conn_type == CONNECTION_TYPE:
             self.log.warning(
-                "Connection %r: its extra holds %s, which means nothing here and is ignored.",
+                "Connection %r: ignoring unknown settings in its extra: %s.",
                 self.conn_id,
                 ", ".join(one_line(name, limit=40) for name in settings.unknown),
             )
@@ -143,7 +145,7 @@ class ClientHook(BaseHook):
         if os.environ.get(variable):
             return FineTuningInputError(
                 f"Connection {self.conn_id!r} cannot be read from {variable}, which is set. In a "
-                "URI, quote the base URL in it (https%3A%2F%2F…); in JSON, mind the quotes.",
+                "URI, percent-encode the base URL (https%3A%2F%2F…); in JSON, check the quotes.",
                 conn_id=self.conn_id,
             )
         return FineTuningInputError(
@@ -181,7 +183,7 @@ class ClientHook(BaseHook):
 
     @asynccontextmanager
     async def async_transport(self) -> AsyncIterator[AsyncTransport]:
-        """Open the way to the server for a while; all that run in one event loop share its session."""
+        """Open a transport to the server; all users in one event loop share its session."""
         settings, network = await self.aget_settings(), await self.aget_network()
         aio = await import_off_loop("airflow_ft_events.transport.aio")
         async with aio.shared_session(network) as session:
@@ -239,19 +241,19 @@ class ClientHook(BaseHook):
 
     @property
     def redact(self) -> Redactor:
-        """Masks the connection's secrets; nothing, while it has not been read."""
+        """Masks the connection's secrets; masks nothing while the connection has not been read."""
         return self._settings.redact if self._settings else Redactor(Key(""))
 
 
 def _check_extra(conn_id: str, written: object, read: dict[str, Any]) -> None:
-    """Refuse an extra that Airflow could not read: it goes on as if nothing had been set in it."""
+    """Refuse an extra that Airflow could not read: Airflow goes on as if it were empty."""
     if read or not isinstance(written, str) or not written.strip():
         return
     try:
         json.loads(written)
     except ValueError:
         raise FineTuningInputError(
-            f"Connection {conn_id!r}: its extra is no JSON, so none of its settings can be read. It must be "
-            'an object, such as {"vendor": "azure", "timeout": 60}.',
+            f"Connection {conn_id!r}: its extra is not JSON, so none of its settings can be read. It must "
+            'be an object, such as {"vendor": "azure", "timeout": 60}.',
             conn_id=conn_id,
         ) from None

@@ -1,4 +1,4 @@
-"""FineTuningHook: the API's calls, sync and async faces of one thing."""
+"""FineTuningHook: the API's calls, sync and async."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ class FineTuningHook(ClientHook):
         return UI_FIELD_BEHAVIOUR
 
     def get_conn(self) -> requests.Session:
-        """Return a session, ready to use; the key sits in its auth object, whose repr shows nothing."""
+        """Return a session, ready to use; the key is in its auth object, whose repr does not show it."""
         return self._sync_transport().session
 
     def iter_pages(
         self, job_id: str, *, after: str | None = None, page_size: int | None = None
     ) -> Iterator[EventPage]:
         """
-        Read a job's log page by page, in the server's order, each page when it is wanted.
+        Read a job's log page by page, in the server's order, each page when it is needed.
 
         :param job_id: the job.
         :param after: cursor to start at, as the server understands it (older events on OpenAI and Azure).
-        :param page_size: events asked for at a time; default the connection's.
-        :returns: pages; an event that was on an earlier page is not among a page's ``new`` ones.
+        :param page_size: events per page; default the connection's.
+        :returns: pages; an event that was on an earlier page is not in a page's ``new``.
         :raises FineTuningApiError: a refusal, or no answer after all retries.
         :raises FineTuningPagingError: a cursor that does not advance.
         """
@@ -83,7 +83,8 @@ class FineTuningHook(ClientHook):
         :param job_id: the job.
         :param newer_than: id of a known event: only what came after it. The whole log where the server no
             longer has it.
-        :param max_events: keep the newest so many; default all.
+        :param max_events: keep only this many of the newest events; default all.
+        :returns: event dicts as the server sent them.
         :raises FineTuningApiError: a refusal, or no answer after all retries.
         :raises FineTuningPagingError: a cursor that does not advance.
         """
@@ -100,14 +101,14 @@ class FineTuningHook(ClientHook):
         must_end: bool = False,
     ) -> EventFeed:
         """
-        Read a job's events as :meth:`list_events` does, and keep what the reading learned.
+        Read a job's events as :meth:`list_events` does, and keep what was learned on the way.
 
         :param job_id: the job.
-        :param newer_than: id of a known event, or where an earlier reading stopped.
-        :param max_events: how many of the newest are wanted.
+        :param newer_than: id of a known event, or where an earlier read stopped.
+        :param max_events: how many of the newest events are needed; default all.
         :param pages: where the events are kept while they are read; default in memory.
-        :param must_end: whether a log without the vendor's last message is of no use yet: it is read no
-            further than to the page that shows so. Default False.
+        :param must_end: whether a log without the vendor's last message is of no use yet: reading stops at
+            the page that shows this. Default False.
         :returns: the feed: its events, typed too, and whether ``newer_than`` was found.
         """
         check_count("max_events", max_events)
@@ -128,6 +129,7 @@ class FineTuningHook(ClientHook):
         Tell whether a log has the last message that its vendor sends, so that nothing more will come.
 
         :param feed: from :meth:`read_events`.
+        :returns: True if it has.
         """
         return calls.shows_end(self.settings, feed)
 
@@ -146,18 +148,19 @@ class FineTuningHook(ClientHook):
         Read a job of a server that may show only its events.
 
         :param job_id: the job.
-        :returns: the job, typed, or None if its route is missing, while its events may well be there.
+        :returns: the job, typed; None if its route is missing, although its events may be there.
         :raises FineTuningApiError: the server does not accept the key, or could not be asked.
         """
         return self._run(calls.find_job(self.settings, check_job_id(job_id)))
 
     def how_it_ended(self, job_id: str, job: Job | None, events: Iterable[Event] = ()) -> Ending:
         """
-        Tell how a job ended, as far as what was read of it says.
+        Tell how a job ended, as far as the job and its events show.
 
         :param job_id: the job.
         :param job: from :meth:`find_job`.
-        :param events: its log, oldest first, where the server shows no job; else the log's end will do.
+        :param events: its whole log, oldest first, if the server shows no job; else its end is enough.
+        :returns: the ending; without an outcome if the job has not ended, or if that is not certain yet.
         """
         return how_it_ended(
             job, events, job_id=job_id, vendor=self.settings.vendor, server_now=self.server_now()
@@ -168,7 +171,7 @@ class FineTuningHook(ClientHook):
         Read a job's numbers as a table.
 
         :param job_id: the job.
-        :returns: rows sorted by ``step``, one a step, nested names joined by dots; see
+        :returns: rows sorted by ``step``, one per step, nested names joined by dots; see
             :func:`~airflow_ft_events.events.metrics_table`.
         """
         return metrics_table(self.list_events(job_id))
@@ -178,7 +181,7 @@ class FineTuningHook(ClientHook):
         List a job's checkpoints.
 
         :param job_id: the job.
-        :returns: checkpoints as the server describes them, by their step where every one has a step.
+        :returns: checkpoints as the server describes them, sorted by step if every one has a step.
         :raises FineTuningJobNotFound: the server does not know the job, or has no checkpoints route.
         """
         return self._run(calls.list_checkpoints(self.settings, check_job_id(job_id)))
@@ -187,7 +190,7 @@ class FineTuningHook(ClientHook):
         """
         List jobs.
 
-        :param limit: jobs at most; default all.
+        :param limit: the maximum number of jobs; default all.
         :returns: jobs in the server's order, newest first on most.
         """
         check_count("limit", limit)
@@ -204,7 +207,7 @@ class FineTuningHook(ClientHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Try the connection: list one job.
+        Test the connection: list one job.
 
         :returns: whether it works, and a line that says what was found or what is wrong.
         """
@@ -215,16 +218,16 @@ class FineTuningHook(ClientHook):
             if error.status in (405, 501):
                 return (
                     True,
-                    f"The server answers, but does not list jobs ({error.status}): single jobs may work.",
+                    f"The server answers, but does not list jobs ({error.status}): individual jobs may work.",
                 )
             if error.status == 404:
-                return False, f"{error} A server that has no job list may still know single jobs."
+                return False, f"{error} A server without a job list may still know individual jobs."
             return False, str(error)
         except FineTuningError as error:
             return False, str(error)
         except Exception as error:  # noqa: BLE001
             # the button must show a line, whatever a secrets backend or an odd connection raises
-            return False, f"The connection cannot be tried: {self._why(error)}"
+            return False, f"The connection cannot be tested: {self._why(error)}"
         settings = self.settings
         found = (
             f"the newest job is {one_line(jobs[0].get('id'), limit=80)}" if jobs else "there are no jobs yet"
@@ -276,6 +279,7 @@ class FineTuningHook(ClientHook):
         Tell whether a job has ended, by its status.
 
         :param job_id: the job.
+        :returns: True if it has ended.
         """
         job = await self._arun(calls.get_job(await self.aget_settings(), check_job_id(job_id)))
         return job.ended is not None
@@ -297,13 +301,14 @@ class FineTuningHook(ClientHook):
         """Do what :meth:`cancel_job` does, without blocking the event loop."""
         return await self._arun(calls.cancel_job(await self.aget_settings(), check_job_id(job_id)))
 
-    # for waits: one try each, the next poll is the retry
+    # for waits: one try each; the next poll is the retry
 
     def poll(self, poller: JobPoller) -> PollResult:
         """
-        Let a wait look once.
+        Poll once for a wait.
 
-        :param watch: the wait.
+        :param poller: the wait.
+        :returns: what the poll found.
         """
         return calls.converse(poller.poll(now=clock().now()), self._send_once, read_again=self._read_again)
 

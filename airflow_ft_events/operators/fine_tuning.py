@@ -1,4 +1,4 @@
-"""The operators: FineTuningEventsOperator hands a job's events on, FineTuningGateOperator judges them."""
+"""The operators: FineTuningEventsOperator returns a job's events, FineTuningGateOperator evaluates them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ LEVELS = ("info", "warn", "warning", "error")
 
 class FineTuningEventsOperator(SettledLogOperator):
     """
-    Collect a job's events: the return value is the list of them, oldest first, each once, verbatim.
+    Collect a job's events and return them as a list: oldest first, each once, verbatim.
 
-    The XCom ``summary`` beside it holds the job id, how many events there are by type and level, the first
-    and last one's id and time, whether the job had ended, and the last metrics.
+    The XCom ``summary`` contains the job id, the number of events by type and level, the id and time of the
+    first and the last one, whether the job had ended, and the last metrics.
 
     :param job_id: the job (templated).
     :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http`` (templated); default
@@ -39,14 +39,15 @@ class FineTuningEventsOperator(SettledLogOperator):
     :param levels: keep only these levels (``info``, ``warn``, ``error``); default None, all.
     :param types: keep only these types (``message``, ``metrics``, …); default None, all.
     :param newer_than: id of a known event (templated): only what came after it. Default None, the whole log;
-        an id that the log no longer has gives the whole log as well, and ``newer_than_found: false`` in the
-        summary.
-    :param max_events: keep the newest so many of those that pass the filters, from 1; default None, all.
-    :param max_bytes: the most that may go into XCom, in bytes of JSON; default 1,000,000. More is an error.
-    :param settle: seconds after a job's end until its log counts as complete; default 120. A running job's
-        log is read as it stands, and nothing is waited for where the end lies further back or the vendor's
-        last message is there.
-    :param deferrable: defer while a log settles, beyond 10 s; default from ``[operators]
+        if the log no longer has that id, the result is the whole log, with ``newer_than_found: false`` in
+        the summary.
+    :param max_events: keep only this many of the newest events that pass the filters, from 1; default None,
+        all.
+    :param max_bytes: the maximum size of the XCom, in bytes of JSON; default 1,000,000. More is an error.
+    :param settle: seconds after a job's end until its log counts as complete, 0 to 86,400; default 120. A
+        running job's log is read immediately, and so is one whose job ended longer ago or that has the
+        vendor's last message.
+    :param deferrable: defer while a log settles, if that takes more than 10 s; default from ``[operators]
         default_deferrable``.
     :returns: list of event dicts.
     """
@@ -109,7 +110,7 @@ class FineTuningEventsOperator(SettledLogOperator):
         summary |= {"matched": matched, "newer_than_found": feed.found}
         if feed.found is False:
             self.log.warning(
-                "Job %s: its log has no event %r any more; the whole log was read.", self.job_id, newer_than
+                "Job %s: its log no longer has event %r; the whole log was read.", self.job_id, newer_than
             )
         self.log.info(
             "Job %s: %d events collected of %d read (status %s).",
@@ -138,11 +139,11 @@ class FineTuningEventsOperator(SettledLogOperator):
         if size > self.max_bytes:
             raise FineTuningError(
                 f"Job {self.job_id}: its {len(found):,} events are {size:,} bytes of JSON, and max_bytes "
-                f"allows {self.max_bytes:,} in XCom (connection {self.conn_id!r}). Nothing was pushed. Ways "
-                "out: types=['message'] or levels=['warn', 'error'] to leave the metrics out, max_events "
-                "for the newest only, newer_than for what is new since the last run, a larger max_bytes "
-                "with an object-storage XCom backend, or FineTuningEventsToObjectStorageOperator, which "
-                "writes the whole log to a file and pushes only what describes it.",
+                f"allows {self.max_bytes:,} in XCom (connection {self.conn_id!r}). Nothing was pushed. What "
+                "you can do: types=['message'] or levels=['warn', 'error'] to leave out the metrics, "
+                "max_events for only the newest, newer_than for what is new since the last run, a larger "
+                "max_bytes with an object-storage XCom backend, or FineTuningEventsToObjectStorageOperator, "
+                "which writes the whole log to a file and pushes only its manifest.",
                 job_id=self.job_id,
                 conn_id=self.conn_id,
             )
@@ -179,4 +180,4 @@ def _check_words(name: str, given: object, *, allowed: Collection[str] | None = 
     unknown = [word for word in given if not isinstance(word, str) or (allowed and word not in allowed)]
     if unknown:
         among = f"; each must be one of {', '.join(allowed)}" if allowed else ""
-        raise FineTuningInputError(f"{name} holds {unknown!r}{among}.")
+        raise FineTuningInputError(f"{name} contains {unknown!r}{among}.")

@@ -25,9 +25,9 @@ ON_VIOLATION = ("fail", "skip")
 
 class FineTuningGateOperator(BaseOperator, SkipMixin):
     """
-    Judge an ended job: it must have succeeded, and all conditions on its metrics must hold.
+    Let an ended job pass only if it succeeded and all conditions on its metrics hold.
 
-    The decision goes into XCom ``decision`` in any case, and is the return value where the task succeeds.
+    The decision is always in the XCom ``decision``, and is the return value if the task succeeds.
 
     :param job_id: the job (templated); it must have ended.
     :param conditions: 1 to 100 comparisons that must all hold (templated), such as
@@ -37,13 +37,13 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
     :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http`` (templated); default
         ``fine_tuning_default``.
     :param events: the job's events from an upstream task, oldest first (templated); default None, they are
-        read from the server. The outcome is always asked of the server.
+        read from the server. The outcome is always read from the server.
     :param archive: path of the job's archive to read the events from instead (templated); it must be
         complete. Default None.
-    :param storage_conn_id: connection of the archive's storage (templated); default what stands before an
+    :param storage_conn_id: connection of the archive's storage (templated); default the part before an
         ``@`` in its path, or none.
-    :param ignore_downstream_trigger_rules: with ``skip``, skip all that is downstream; with False only the
-        next tasks, and trigger rules decide about the rest. Default True.
+    :param ignore_downstream_trigger_rules: with ``skip``, skip everything downstream; with False only
+        the next tasks, and trigger rules decide about the rest. Default True.
     :returns: ``{"job_id", "outcome", "passed", "conditions": [{"condition", "value", "limit", "step",
         "passed", "reason"}]}``.
     """
@@ -57,7 +57,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         "storage_conn_id",
     )
     ui_color = "#f0ece4"
-    # the scheduler asks for it when a task that was skipped is cleared
+    # the scheduler checks this when a skipped task is cleared
     inherits_from_skipmixin = True
 
     def __init__(
@@ -73,7 +73,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         ignore_downstream_trigger_rules: bool = True,
         **kwargs: Any,
     ) -> None:
-        # the grammar is imported by Dags that have a gate, and not by every Dag file with an operator
+        # only Dags that have a gate import the grammar, not every Dag file with an operator
         from airflow_ft_events.gate.conditions import check_conditions_early
 
         super().__init__(**kwargs)
@@ -93,17 +93,18 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
                 f"on_violation is {on_violation!r}; it must be one of {', '.join(ON_VIOLATION)}."
             )
         if events is not None and archive is not None:
-            raise FineTuningInputError("Both events and archive are given; the gate judges one of them.")
+            raise FineTuningInputError("Both events and archive are given; the gate takes only one of them.")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
-        Judge the job.
+        Evaluate the job.
 
+        :returns: the decision.
         :raises FineTuningGateViolated: the job did not succeed, or a condition does not hold, and
             ``on_violation`` is ``fail``.
-        :raises FineTuningError: the job has not ended, or could not be asked for.
+        :raises FineTuningError: the job has not ended, or could not be read.
         """
-        # nothing that only a running task needs is imported when a Dag is parsed
+        # what only a running task needs is not imported when a Dag is parsed
         from airflow_ft_events.gate.conditions import parse_all
         from airflow_ft_events.gate.evaluation import evaluate
         from airflow_ft_events.hooks.fine_tuning import FineTuningHook
@@ -137,32 +138,32 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         events = [Event(raw, "") for raw in raws if raw is not None]
         if len(events) < len(raws):
             raise FineTuningInputError(
-                f"events holds {one_line(repr(given[raws.index(None)]), limit=80)}; each must be the dict of "
-                "an event, as the server sent it.",
+                f"events contains {one_line(repr(given[raws.index(None)]), limit=80)}; each must be the dict "
+                "of an event, as the server sent it.",
                 conn_id=self.conn_id,
             )
         newest_first = order_of([event.raw for event in events]) is Order.NEWEST_FIRST
         return events[::-1] if newest_first else events
 
     def _archived_events(self) -> list[Event]:
-        """The events of the job's archive, which must hold all of them."""
+        """The events of the job's archive, which must be complete."""
         from airflow_ft_events.archive.layout import check_path
         from airflow_ft_events.archive.reader import StoredArchive
 
         stored = StoredArchive.at(check_path(self.archive), storage_conn_id=self.storage_conn_id or None)
         manifest, raws = stored.read()
         if manifest is None:
-            problem = "has no manifest beside it, so whose it is and whether it is complete cannot be known"
+            problem = "has no manifest beside it, so it is unknown whose it is and whether it is complete"
         elif manifest.job.job_id != self.job_id:
-            problem = f"is that of job {manifest.job.job_id}"
+            problem = f"belongs to job {manifest.job.job_id}"
         elif not manifest.job.complete:
-            problem = "is not complete: the job ran on, or its last events were yet to come"
+            problem = "is not complete: the job was still running, or its last events were still to come"
         else:
             return [Event(raw, "") for raw in raws]
         raise FineTuningArchiveError(
-            f"The gate for job {self.job_id} has decided nothing: archive {stored.shown} {problem}. Let the "
-            "task that archives run between the job's end and the gate, or leave 'archive' out to read the "
-            "events from the server.",
+            f"The gate for job {self.job_id} has decided nothing: archive {stored.shown} {problem}. Run the "
+            "archiving task between the job's end and the gate, or leave out 'archive' to read the events "
+            "from the server.",
             job_id=self.job_id,
             conn_id=self.conn_id,
         )
@@ -170,7 +171,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
     # the outcome
 
     def _read_log(self, hook: FineTuningHook, job: Job | None, *, is_judged: bool) -> list[Event]:
-        """Read the whole log once, to decide by or to judge; or its end, for the reason of a failure."""
+        """Read the whole log once, to decide by it or to evaluate it; or its end, for why a job failed."""
         from airflow_ft_events.jobs import Outcome
 
         if job is None or (is_judged and job.ended is Outcome.SUCCEEDED):
@@ -189,17 +190,17 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
             return ending.outcome
         if ending.seconds_left is None:
             raise self._too_early(
-                "is not shown by its server, and its events announce no end, so whether it has ended cannot "
-                "be known"
+                "is not shown by its server, and its events announce no end, so it is unknown whether it has "
+                "ended"
             )
         raise self._too_early(
-            "is not shown by its server, and the end that its events announce is too fresh: something may "
-            f"take it back for another {ending.seconds_left:.0f} s"
+            "is not shown by its server, and the end that its events announce is too recent: it may still be "
+            f"taken back for another {ending.seconds_left:.0f} s"
         )
 
     def _too_early(self, what: str) -> FineTuningError:
         return FineTuningError(
-            f"Job {self.job_id} {what} (connection {self.conn_id!r}). The gate judges ended jobs only and "
+            f"Job {self.job_id} {what} (connection {self.conn_id!r}). The gate evaluates only ended jobs and "
             "has decided nothing. Put a FineTuningEventsSensor in front of it, which waits for the end.",
             job_id=self.job_id,
             conn_id=self.conn_id,
@@ -212,7 +213,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
     ) -> dict[str, Any]:
         rows = [finding.as_dict() for finding in findings]
         for row in rows:
-            # names of metrics are the server's words
+            # names of metrics come from the server
             row["reason"] = hook.redact.text(row["reason"]) if row["reason"] else None
         violated = sum(not row["passed"] for row in rows)
         decision = {
@@ -224,7 +225,9 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         task = context["ti"]
         task.xcom_push(key="decision", value=decision)
         ended = f"Job {self.job_id} {_ended(outcome)} (decided by its {outcome.decided_by})"
-        held = f"{len(rows) - violated} of {len(rows)} conditions hold" if outcome.succeeded else "not judged"
+        held = "not evaluated"
+        if outcome.succeeded:
+            held = f"{len(rows) - violated} of {len(rows)} conditions hold"
         verdict = "open" if decision["passed"] else "closed"
         self.log.info("%s; %s: the gate is %s.", ended, held, verdict)
         table = _table(rows)
@@ -245,11 +248,11 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         if not outcome.succeeded:
             said = f": {outcome.error.message.rstrip('.')}" if outcome.error and outcome.error.message else ""
             why = f"the job {_ended(outcome)}{said}"
-            advice = "Start it again if that was not meant" if outcome.cancelled else "Mend the cause"
-            advice = f"{advice}; no condition was judged."
+            advice = "Start it again if this was not intended" if outcome.cancelled else "Fix the cause"
+            advice = f"{advice}; no condition was evaluated."
         else:
             why = f"{violated} of {len(table)} conditions {'does' if violated == 1 else 'do'} not hold"
-            advice = "Look at the training and its data, or change the conditions."
+            advice = "Check the training and its data, or change the conditions."
         lines = "\n".join(f"  {line}" for line in table)
         return FineTuningGateViolated(
             hook.redact.text(
@@ -275,7 +278,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         task, run = context["ti"], context["dag_run"]
         if AIRFLOW_V_3_0_PLUS:
             if self.do_xcom_push:
-                # skipping leaves by an exception there, and nobody pushes what is returned
+                # skipping raises an exception there, so the returned value is not pushed
                 task.xcom_push(key="return_value", value=decision)
             self.skip(ti=task, tasks=tasks)
         else:
@@ -291,12 +294,12 @@ def _ended(outcome: JobOutcome) -> str:
 def _not_checked(conditions: Sequence[Condition], outcome: JobOutcome) -> list[ConditionResult]:
     from airflow_ft_events.gate.evaluation import ConditionResult
 
-    reason = f"not judged: the job {_ended(outcome)}"
+    reason = f"not evaluated: the job {_ended(outcome)}"
     return [ConditionResult(condition.text, passed=False, reason=reason) for condition in conditions]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line a condition, for people."""
+    """One line per condition, for people."""
     from airflow_ft_events.gate.conditions import shown
 
     width = min(60, max(len(row["condition"]) for row in rows))

@@ -1,4 +1,4 @@
-"""What the operators that read a whole log share: an ended job's last events are waited for."""
+"""Shared by the operators that read a whole log: waits for the last events of an ended job."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from airflow_ft_events.jobs import Job
 
 SHORT_WAIT = 10.0
-"""Seconds that a worker slot may be held while a log settles; longer waits defer."""
+"""Seconds for which a worker slot may be occupied while a log settles; longer waits defer."""
 
 
 class SettledLogOperator(BaseOperator):
     """
-    Wait until the log of an ended job has settled, then read it; a running job's log is read as it stands.
+    Wait until the log of an ended job has settled, then read it; a running job's log is read immediately.
 
     :param job_id: the job (templated).
     :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http`` (templated); default
         ``fine_tuning_default``.
     :param settle: seconds after a job's end until its log counts as complete, 0 to 86,400; default 120.
-    :param deferrable: defer while a log settles, beyond 10 s; default from ``[operators]
+    :param deferrable: defer while a log settles, if that takes more than 10 s; default from ``[operators]
         default_deferrable``.
     """
 
@@ -58,6 +58,7 @@ class SettledLogOperator(BaseOperator):
         """
         Wait until the log of an ended job has settled, then read it.
 
+        :returns: the operator's result.
         :raises FineTuningApiError: the job's events could not be read.
         """
         hook = self._hook()
@@ -80,7 +81,8 @@ class SettledLogOperator(BaseOperator):
         """
         Read the log after it has settled.
 
-        :param event: the time trigger's event; it says nothing that is needed.
+        :param event: the time trigger's event; not used.
+        :returns: the operator's result.
         """
         hook = self._hook()
         return self._read(context, hook, hook.find_job(self.job_id), settled=True)
@@ -95,20 +97,20 @@ class SettledLogOperator(BaseOperator):
         must_end: bool = False,
     ) -> Any:
         """
-        Read the log, settled or as it stands, and do with it what this operator is for.
+        Read the log, settled or not, and make this operator's result of it.
 
         :returns: the operator's result; with ``must_end``, None if the log's last message is missing.
         """
         raise NotImplementedError
 
     def _hook(self) -> FineTuningHook:
-        # nothing that only a running task needs is imported when a Dag is parsed
+        # what only a running task needs is not imported when a Dag is parsed
         from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
         return FineTuningHook(self.conn_id)
 
     def _seconds_left(self, hook: FineTuningHook, job: Job | None) -> float | None:
-        """How long an ended job's log may still grow; None for a job that runs or shows no state."""
+        """How long an ended job's log may still grow; None for a job that is running or not shown."""
         if job is None or job.ended is None:
             return None
         if job.finished_at is None:

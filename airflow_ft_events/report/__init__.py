@@ -1,4 +1,4 @@
-"""What a job's log has to show: its curves, the figure that draws them, and the page that holds it."""
+"""A job's log as curves, the figure that draws them, and the page that contains it."""
 
 from __future__ import annotations
 

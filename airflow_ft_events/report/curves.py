@@ -1,4 +1,4 @@
-"""What a log has to draw, without drawing it: curves by kind of metric, marks by kind of message."""
+"""What is to be drawn of a log: curves by kind of metric, marks by kind of message."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from airflow_ft_events.vendors import VENDORS, Meaning
 from airflow_ft_events.vendors.base import READ_OF_MESSAGE
 
 MOST_IN_PANEL = 18
-"""Curves of a panel: as many names as its legend has room for."""
+"""Maximum curves in a panel: as many names as its legend has room for."""
 MOST_POINTS = 60_000
-"""Points of all curves of a figure."""
+"""Maximum points of all curves in a figure."""
 _FEWEST, _MOST = 200, 2_000
 _SMOOTHED_FROM = 80
 _SMOOTH_POINTS = 300
@@ -25,7 +25,7 @@ _COUNTERS = {"step", "total_steps"}
 
 
 class Role(StrEnum):
-    """Which data a metric was measured on."""
+    """The data that a metric was measured on."""
 
     TRAIN = "train"
     VALID = "valid"
@@ -33,7 +33,7 @@ class Role(StrEnum):
 
 
 class Row(StrEnum):
-    """A kind of message that is marked, as its row in the figure is called."""
+    """A kind of message that is marked; the value is the name of its row in the figure."""
 
     END = "End"
     ERROR = "Errors"
@@ -70,11 +70,11 @@ class Curve:
 
     :param name: the metric's name, nested ones joined by dots.
     :param panel: the kind of metric, one of :data:`PANELS`.
-    :param role: which data it was measured on.
-    :param steps: where it was reported, rising.
+    :param role: the data that it was measured on.
+    :param steps: the steps at which it was reported, ascending.
     :param values: what was reported, NaN and Infinity as they came.
-    :param drawn: whether the figure has room for it; the tables have all.
-    :param shown: whether it is visible before anybody touches the legend.
+    :param drawn: whether the figure has room for it; the tables show all.
+    :param shown: whether it is visible before the legend is used.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Curve:
         """
         Find where the metric was no number that can be drawn.
 
-        :param most: how many are told, from the first on; default 100.
+        :param most: how many are returned, from the first on; default 100.
         :returns: step, what was reported, and the last finite value before it (else the first one after it).
         """
         found: list[tuple[int, float, float]] = []
@@ -110,8 +110,8 @@ class Curve:
         """
         Keep so many points that the eye misses none: of each stretch the lowest, the highest and a gap.
 
-        :param most: how many points, about; the first and the last are among them.
-        :returns: steps and values, with None for what is not finite.
+        :param most: approximate number of points, including the first and the last.
+        :returns: steps and values, with None for values that are not finite.
         """
         size = len(self.steps)
         points = [value if math.isfinite(value) else None for value in self.values]
@@ -160,7 +160,7 @@ def _mean_around(values: Sequence[float], place: int, half: int) -> float | None
 
 @dataclass(frozen=True, slots=True)
 class ChartMark:
-    """What was said at one step: the row it is drawn in, the texts, and the outcome where it is the end."""
+    """The messages at one step: the row they are drawn in, their texts, and the outcome if it is the end."""
 
     row: Row
     step: int
@@ -173,10 +173,10 @@ class LogView:
     """
     A log, read for drawing.
 
-    :param events: the events, oldest first; numbers that stood in messages only are in their data.
+    :param events: the events, oldest first; numbers that were only in messages are in their data.
     :param curves: every metric, those that are drawn first within each panel.
-    :param marks: what was said, by row and step.
-    :param end: the event that names the outcome, if any.
+    :param marks: the messages, by row and step.
+    :param end: the event that states the outcome, if any.
     :param outcome: that outcome.
     :param from_messages: whether numbers were read from messages, which round them.
     :param last: the last known number of every metric.
@@ -208,7 +208,8 @@ def read_log(given: Iterable[Any]) -> LogView:
     """
     Read a log for drawing.
 
-    :param given: events or event dicts, oldest first; anything else among them is passed over.
+    :param given: events or event dicts, oldest first; anything else is skipped.
+    :returns: the log, ready to draw.
     """
     events: list[Event] = []
     from_messages = False
@@ -227,9 +228,10 @@ def read_log(given: Iterable[Any]) -> LogView:
 
 def is_said(event: Event) -> bool:
     """
-    Tell whether an event is for people: it reports no metrics, or it is a warning or an error that does.
+    Tell whether an event is for people: not metrics, or a warning or an error.
 
     :param event: the event.
+    :returns: True if it is.
     """
     return not event.is_metrics or event.level in ("warn", "error")
 
@@ -247,7 +249,7 @@ def _with_numbers_of_message(event: Event) -> Event:
 
 
 def _name_of(words: str) -> str:
-    """Turn ``full validation loss`` into the name that servers give it in the data."""
+    """Turn ``full validation loss`` into the name that servers use in the data."""
     text = words.strip().lower().replace("training", "train").replace("validation", "valid")
     return "_".join(text.split())
 
@@ -270,7 +272,7 @@ def _curves_of(rows: Sequence[Mapping[str, int | float]]) -> list[Curve]:
 
 
 def _choose(curves: Sequence[Curve]) -> None:
-    """Choose what a panel draws, and what of it is visible at first: plain names before nested ones."""
+    """Choose what a panel draws, and what is visible at first: plain names before nested ones."""
     drawn = curves[:MOST_IN_PANEL]
     plain = [curve for curve in drawn if "." not in curve.name][:6] or drawn[:4]
     sizes = {curve.name: max(map(abs, curve.finite), default=0.0) for curve in plain}
@@ -296,7 +298,7 @@ def _role_of(name: str) -> Role:
 
 
 def _end_of(events: Sequence[Event]) -> tuple[Event | None, str | None]:
-    """Find the message that names the outcome, in any family's words, unless the job went on after it."""
+    """Find the message that states the outcome, in any family's wording, unless the job went on after it."""
     for event in events[: -_READ_BACK - 1 : -1]:
         meanings = [vendor.meaning_of(event) for vendor in VENDORS.values()]
         if Meaning.RESTARTED in meanings:

@@ -42,9 +42,9 @@ def training_figure(events: Iterable[Event | Mapping[str, Any]]) -> Figure:
     """
     Draw a job's training: its metrics over the steps, with checkpoints and messages marked.
 
-    :param events: events or event dicts, oldest first; anything else among them is passed over.
-    :returns: a plotly figure; one with a sentence where the log has no metrics.
-    :raises FineTuningError: if plotly is not installed; the message names the extra.
+    :param events: events or event dicts, oldest first; anything else is skipped.
+    :returns: a plotly figure; only a sentence if the log has no metrics.
+    :raises FineTuningError: if plotly is not installed; the message says which extra to install.
     """
     return _figure_of(read_log(events))
 
@@ -56,11 +56,11 @@ def report_page(
     Write a page about a job's training that holds everything it needs and asks no network for anything.
 
     :param events: events or event dicts, oldest first.
-    :param about: what is known of the job, all of it optional: ``job_id``, ``vendor``, ``outcome``,
+    :param about: what is known about the job, all of it optional: ``job_id``, ``vendor``, ``outcome``,
         ``status``, ``fine_tuned_model``, ``trained_tokens``, ``finished_at``, ``error``, ``count``,
         ``complete``, ``first_event``, ``last_event``; such as an archive's manifest or a sensor's result.
     :returns: HTML; the same events and facts give the same text.
-    :raises FineTuningError: if plotly is not installed; the message names the extra.
+    :raises FineTuningError: if plotly is not installed; the message says which extra to install.
     """
     view = read_log(events)
     figure = _figure_of(view).to_plotly_json()
@@ -89,12 +89,13 @@ def plain(text: object, *, limit: int = 300) -> str:
 
     :param text: anything; its ``str`` is used.
     :param limit: characters kept; default 300.
+    :returns: HTML.
     """
     return html.escape(one_line(text, limit=limit)).replace("$", "&#36;")
 
 
 def _short(name: str) -> str:
-    """Cut a long name for a legend; its end says more than its beginning."""
+    """Shorten a long name for a legend; its end says more than its beginning."""
     line = one_line(name, limit=10_000)
     return plain(line if len(line) <= 34 else f"…{line[-33:]}")
 
@@ -145,7 +146,7 @@ def _curve_traces(curve: Curve, colour: str, most: int, longest: int) -> list[di
     }
     train, few = curve.role is Role.TRAIN, len(steps) <= _FEW
     width = 1.1 if smooth_steps else 2.2 if train else 1.4 if few else 1.8
-    # A hover box shows the nearest point of each curve, which for a sparse one is at another step.
+    # A hover box shows the nearest point of each curve, which for a sparse curve is at another step.
     at = " at step %{x:,d}" if len(curve.steps) < longest else ""
     line = {"color": colour, "width": width, "dash": "solid" if train or not few else "dot"}
     main = common | {
@@ -217,7 +218,7 @@ def _lane_trace(row: Row, marks: Sequence[ChartMark], place: int) -> dict[str, A
 
 
 def _hover(mark: ChartMark) -> str:
-    """Wrap the texts of a mark; a hover box that is wider than the figure cannot be read."""
+    """Wrap the texts of a mark; a hover box that is wider than the figure is unreadable."""
     lines = [f"At step {mark.step:,}:"]
     for text in mark.texts[:6]:
         lines += [plain(text[at : at + 70]) for at in range(0, min(len(text), 210), 70)]
@@ -255,7 +256,7 @@ def _layout(view: LogView) -> dict[str, Any]:
 
 
 def _meta(view: LogView, *, first: int) -> dict[str, Any]:
-    """Tell the page which panel is which, and whether a logarithmic scale would show all of the losses."""
+    """Tell the page which panel is which, and whether a logarithmic scale would show all losses."""
     axes = {f"y{number}" if number > 1 else "y": name for number, name in enumerate(view.panels, start=first)}
     losses = [value for curve in view.panels.get("Loss", []) for value in curve.finite]
     shows_all = bool(losses) and min(losses) > 0
@@ -330,7 +331,7 @@ def _notes(view: LogView, total: float) -> list[dict[str, Any]]:
 
 
 def _lines(view: LogView, rows: Sequence[Row], lane: float) -> list[dict[str, Any]]:
-    """Draw a line through all panels at what changes a curve or ends it; a wall of lines would hide them."""
+    """Draw a line through all panels at what changes or ends a curve; too many would hide the curves."""
     shapes: list[dict[str, Any]] = []
     for row, dash in _LINED.items():
         marks = [mark for mark in view.marks if mark.row is row]
@@ -345,7 +346,7 @@ def _lines(view: LogView, rows: Sequence[Row], lane: float) -> list[dict[str, An
 
 def _empty_layout(view: LogView) -> dict[str, Any]:
     said = sum(event.message != "" for event in view.events)
-    sentence = f"{NO_METRICS}<br>It holds {said:,} message{'s' * (said != 1)}." if said else NO_METRICS
+    sentence = f"{NO_METRICS}<br>It has {said:,} message{'s' * (said != 1)}." if said else NO_METRICS
     place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
     hidden = {"visible": False, "fixedrange": True}
     note = place | {"text": sentence, "font": {"size": 15}}

@@ -1,4 +1,4 @@
-"""The page around the figure: what is known of the job, its last numbers, and what the server said."""
+"""The page around the figure: what is known about the job, its last numbers, and the server's messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True, slots=True)
 class _Fact:
-    """What is known of the job: a text, which may be code, or a moment with its time for machines."""
+    """A fact about the job: text, which may be code, or a time with its machine-readable form."""
 
     name: str
     text: str
@@ -53,7 +53,7 @@ class _Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Message:
-    """What the server said, and how many messages before it the page leaves out."""
+    """The server's messages, and how many before them the page leaves out."""
 
     left_out: str | None
     look: str
@@ -67,10 +67,10 @@ def written_page(view: LogView, about: Mapping[str, Any], *, figure: Mapping[str
     Write the page.
 
     :param view: the log.
-    :param about: what is known of the job beside its log.
+    :param about: what is known about the job besides its log.
     :param figure: the plotly figure as plain data.
     :param library: the text of plotly.js.
-    :returns: HTML that asks no network for anything and says so to the browser.
+    :returns: HTML that needs no network and forbids the browser to use it.
     """
     outcome = _outcome(view, about)
     metrics, more = _metrics(view)
@@ -117,7 +117,7 @@ def _part(name: str) -> str:
 
 
 def _script(text: str) -> str:
-    """Make a script fit for a page: nothing in it may end it, and its lines end as browsers read them."""
+    """Make a script safe for a page: nothing in it may end it, and its line ends are what browsers expect."""
     unix = text.replace("\r\n", "\n").replace("\r", "\n")
     return unix.replace("</script", "<\\/script").replace("</SCRIPT", "<\\/SCRIPT").replace("<!--", "<\\!--")
 
@@ -127,7 +127,7 @@ def _digest(script: str) -> str:
 
 
 def _pieces(name: str, *, limit: int) -> list[str]:
-    """Cut a metric's name where a narrow column may break it."""
+    """Split a metric's name where a narrow column may break it."""
     return re.split(r"(?<=[_.])", one_line(name, limit=limit))
 
 
@@ -219,7 +219,7 @@ def _errors(view: LogView, about: Mapping[str, Any], outcome: str | None) -> Ite
 
 
 def _tiles(view: LogView) -> list[_Metric]:
-    """Choose the last numbers that a reader looks for first; the whole list is in the table."""
+    """Choose the last numbers that matter most to a reader; the full list is in the table."""
     headline = [
         curve
         for panel in _HEADLINE_PANELS
@@ -285,7 +285,7 @@ def _messages(said: Sequence[Event]) -> Iterator[_Message]:
 
 
 def _kept(said: Sequence[Event]) -> Iterable[int]:
-    """Choose from a long log its begin, its end, and the newest warnings and errors."""
+    """Choose from a long log its beginning, its end, and the newest warnings and errors."""
     if len(said) <= _MOST_MESSAGES:
         return range(len(said))
     loud = [place for place, event in enumerate(said) if event.level in ("warn", "error")]

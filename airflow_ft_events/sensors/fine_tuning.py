@@ -1,4 +1,4 @@
-"""FineTuningEventsSensor: waits for the end of a fine-tuning job and gates what comes after."""
+"""FineTuningEventsSensor: waits for the end of a fine-tuning job and gates the tasks after it."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 LEAST_INTERVAL = 1.0
 """Seconds between polls of a deferred task with ``poke_interval=0``."""
 BACKSTOP = 600.0
-"""Seconds by which Airflow's deferral timeout comes after the trigger's deadline, to end a dead trigger."""
+"""Seconds after the trigger's deadline at which Airflow's deferral timeout ends a dead trigger."""
 LAST_EVENTS = 5
 SHOWN_AGAIN = 30.0
-"""Seconds before the last poke from which events are logged again in reschedule mode, not left out."""
+"""Seconds before the last poke from which reschedule mode logs events again rather than miss some."""
 TRIGGER_FAILED = "__fail__"
 
 
@@ -59,13 +59,13 @@ class FineTuningEventsSensor(BaseSensorOperator):
         ``fine_tuning_default``.
     :param deferrable: wait in the triggerer; default from ``[operators] default_deferrable``.
     :param raise_on_failure: fail the task when the job failed or was cancelled; with False the result is
-        returned instead, for branching. Default True. A timeout, a job that is gone and a state that is
-        unknown always fail it.
+        returned instead, for branching. Default True. A timeout, a job that is gone and an unknown state
+        always fail the task.
     :param log_events: which events go into the task log: ``messages`` (default; metrics as one progress line
-        a poll), ``all`` or ``none``.
-    :param max_poll_failures: polls in a row that may get no usable answer before the job's state counts as
-        unknown, from 1; it takes 15 minutes as well. Default 5. In reschedule mode nothing is remembered, and
-        the timeout ends it.
+        per poll), ``all`` or ``none``.
+    :param max_poll_failures: polls in a row, from 1, without a usable answer before the job's state counts as
+        unknown, which takes at least 15 minutes as well. Default 5. In reschedule mode nothing is remembered,
+        and the timeout ends the wait.
     :param cancel_on_kill: cancel the job when the task is killed on a worker, or when a user ends or clears
         it while it is deferred (Airflow 3.3). Default False: a sensor does not own the job.
     :returns: the result dict: ``job_id``, ``vendor``, ``outcome``, ``decided_by``, ``status``,
@@ -106,7 +106,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """
-        Wait here, or look once and defer.
+        Wait here, or poll once and defer; return the result dict.
 
         :raises FineTuningJobFailed: the job failed.
         :raises FineTuningJobCancelled: the job was cancelled.
@@ -120,7 +120,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         try:
             return super().execute(context)
         except AirflowSensorTimeout:
-            # the base class says neither which job nor, with never_fail, that this must not fail either
+            # the base class names no job, and fails the task even with never_fail
             self._end(self._timed_out(self._last_status()))
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
@@ -136,7 +136,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         return self._poller.status if self._poller else None
 
     def _was_poked_before(self, context: Context) -> bool:
-        """Whether another process of this wait has poked before: reschedule mode remembers nothing else."""
+        """Whether another process of this wait has poked before; reschedule mode remembers nothing else."""
         count = context.get("task_reschedule_count")
         if count is not None:
             return int(count) > 0
@@ -145,7 +145,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         return began is not None and clock().now() - began.timestamp() >= max(self.poke_interval, 1.0)
 
     def _poll_once(self, *, poked_before: bool = False) -> PollResult:
-        """Look once at the job, the same in every mode, and log what is new."""
+        """Poll the job once, the same way in every mode, and log what is new."""
         hook = self._worker_hook()
         is_new = self._poller is None
         if self._poller is None or self._task_log is None:
@@ -178,13 +178,13 @@ class FineTuningEventsSensor(BaseSensorOperator):
         server = (self.job_id, settings.root, settings.vendor.name, self.conn_id)
         if self.deferrable:
             self.log.info(
-                "Looking at job %s on %s (vendor %s, connection %r), before the triggerer waits for it.",
+                "Checking job %s on %s (vendor %s, connection %r) before the triggerer waits for it.",
                 *server,
             )
             return
         until = short_utc(clock().now() + self.timeout)
         self.log.info(
-            "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s %s.",
+            "Waiting for job %s on %s (vendor %s, connection %r), polling every %g s %s.",
             *server,
             self.poke_interval,
             f"until {until}" if until else "without a deadline",
@@ -233,7 +233,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """
-        Finish on the worker what the trigger came to.
+        Finish on the worker, with what the trigger found.
 
         :param event: the trigger's event.
         :returns: the result dict.
@@ -264,14 +264,14 @@ class FineTuningEventsSensor(BaseSensorOperator):
     def _not_understood(self, event: object) -> FineTuningError:
         return FineTuningError(
             f"The trigger for job {self.job_id} sent an event that cannot be understood, so nothing is known "
-            f"of the job: {one_line(repr(event), limit=200)}. Do worker and triggerer run the same version "
-            "of airflow-ft-events?",
+            f"about the job: {one_line(repr(event), limit=200)}. Do worker and triggerer run the same "
+            "version of airflow-ft-events?",
             job_id=self.job_id,
             conn_id=self.conn_id,
         )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after the trigger; one that died is a fault of its own and never a skip by ``soft_fail``."""
+        """Resume after the trigger; one that died is an error of its own, which ``soft_fail`` never skips."""
         if next_method != TRIGGER_FAILED:
             return super().resume_execution(next_method, next_kwargs, context)
         reason = one_line((next_kwargs or {}).get("error", "unknown"), limit=200)
@@ -296,8 +296,8 @@ class FineTuningEventsSensor(BaseSensorOperator):
         """
         End the task as Airflow's sensors do in poke mode, whichever mode this is.
 
-        ``soft_fail`` skips what Airflow's own exceptions say, ``never_fail`` skips everything,
-        ``silent_fail`` has no end by a fault: the wait goes on.
+        ``soft_fail`` turns Airflow's own exceptions into skips, ``never_fail`` turns everything into skips,
+        and with ``silent_fail`` no fault ends the wait.
         """
         known = isinstance(error, AirflowFailException | AirflowSensorTimeout)
         if self.silent_fail and not known and not deferred and self.deferrable:
@@ -314,11 +314,11 @@ class FineTuningEventsSensor(BaseSensorOperator):
         return AirflowSensorTimeout(
             f"Job {self.job_id} did not end within {timedelta(seconds=self.timeout)} (connection "
             f"{self.conn_id!r}); {last}. The job itself goes on: nothing was done to it. Raise 'timeout', or "
-            "look at the job on its server."
+            "check the job on its server."
         )
 
     def _result(self, outcome: JobOutcome) -> dict[str, Any]:
-        """Fill in metrics and last event by one last read, and return or raise what the outcome asks for."""
+        """Fill in metrics and last event with one last read, and return or raise accordingly."""
         from airflow_ft_events.waiting.evidence import completed
 
         events = self._last_events()
@@ -342,7 +342,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
 
     def _worker_hook(self) -> FineTuningHook:
         if self._hook is None:
-            # nothing that only a running task needs is imported when a Dag is parsed
+            # what only a running task needs is not imported when a Dag is parsed
             from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 
             self._hook = FineTuningHook(self.conn_id)
@@ -352,11 +352,11 @@ class FineTuningEventsSensor(BaseSensorOperator):
         try:
             return self._worker_hook().newest_events(self.job_id)
         except FineTuningError as error:
-            self.log.warning("The job's end is known, its last events could not be read: %s", error)
+            self.log.warning("The job's end is known, but its last events could not be read: %s", error)
             return []
 
     def _job_error(self, outcome: JobOutcome, events: Sequence[Event]) -> FineTuningError:
-        """Say why the job ended so, and how its log ends."""
+        """Say why the job ended this way, and how its log ends."""
         cancelled = outcome.cancelled
         parts = [
             f"Job {self.job_id} {'was cancelled' if cancelled else 'failed'} (connection {self.conn_id!r})"
@@ -369,7 +369,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         else:
             parts.append("" if cancelled else "; the server gives no reason")
         next_step = (
-            "Start it again if that was not meant" if cancelled else "Mend the cause and start a new job"
+            "Start it again if this was not intended" if cancelled else "Fix the cause and start a new job"
         )
         parts.append(f". {next_step}; retrying this task would find the same job.")
         if events:
@@ -381,7 +381,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         return kind(self._worker_hook().redact.text("".join(parts)), job_id=self.job_id, conn_id=self.conn_id)
 
     def on_kill(self) -> None:
-        """Cancel the job, if that was asked for: the task was killed while it ran on a worker."""
+        """Cancel the job, if ``cancel_on_kill`` is set: the task was killed while it ran on a worker."""
         if not self.cancel_on_kill:
             return
         self.log.info("The task was killed; cancelling job %s (cancel_on_kill).", self.job_id)

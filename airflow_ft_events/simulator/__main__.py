@@ -20,10 +20,11 @@ _STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """
+    Run the command.
 
     :param argv: its arguments; default those of the process.
-    :returns: 0 after Ctrl-C or SIGTERM, 2 if the arguments are no good or the port cannot be had.
+    :returns: 0 after Ctrl-C or SIGTERM, 2 if the arguments are invalid or the port cannot be used.
     """
     parser = _parser()
     try:
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--port", type=_port, default=8089, help="port to listen on; 0 takes a free one (default 8089)")
-    add("--log", nargs="+", action="extend", metavar="FILE", help="replay recorded logs, a job each")
+    add("--log", nargs="+", action="extend", metavar="FILE", help="replay recorded logs, one job for each")
     add("--speed", type=_positive, default=1.0, help="simulated seconds per second (default 1)")
     add("--outcome", choices=OUTCOMES, default="succeeded", help="how the jobs end (default succeeded)")
     add("--jobs", type=_count, default=1, metavar="N", help="number of jobs, or of replays of each log")
@@ -74,28 +75,32 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         default=300.0,
         metavar="SECONDS",
-        help="of an invented job (default 300)",
+        help="length of a generated job (default 300)",
     )
     add(
         "--steps",
         type=_count,
         default=100,
         metavar="N",
-        help="training steps of an invented job (default 100)",
+        help="training steps of a generated job (default 100)",
     )
-    add("--ended", action="store_true", help="the jobs are over already, their logs complete")
+    add("--ended", action="store_true", help="the jobs have already ended, with complete logs")
     add(
         "--vendor",
         choices=tuple(DIALECTS),
-        help=f"whose server it is; azure is the classic path (default what the logs name, else {DEFAULT})",
+        help=f"server to simulate; azure is the classic path (default that of the logs, else {DEFAULT})",
     )
     add("--order", choices=("newest", "oldest"), help="order of events (default the vendor's)")
-    add("--no-job-route", action="store_true", help="answer 404 where a job is read")
-    add("--no-events-route", action="store_true", help="answer 404 where events are read")
+    add("--no-job-route", action="store_true", help="answer 404 when a job is read")
+    add("--no-events-route", action="store_true", help="answer 404 when events are read")
     add("--seed", type=int, default=0, help="the same seed gives the same jobs (default 0)")
-    add("--api-key", default="sk-simulator", help="key that requests must bring (default sk-simulator)")
+    add("--api-key", default="sk-simulator", help="key that requests must send (default sk-simulator)")
     add(
-        "--latency", type=_seconds, default=0.0, metavar="SECONDS", help="wait before each answer (default 0)"
+        "--latency",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait before each response (default 0)",
     )
     add(
         "--fault",

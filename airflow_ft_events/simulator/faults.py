@@ -1,4 +1,4 @@
-"""What can go wrong on purpose: scripted answers, lost connections, and faults at random."""
+"""Deliberate faults: scripted responses, lost connections, and random faults."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _BAD_GATEWAY_PAGE = "<html><head><title>502 Bad Gateway</title></head><body>Bad 
 
 @dataclass(kw_only=True)
 class ReceivedRequest:
-    """A request that reached the simulator; headers that carry a key are left out.
+    """
+    A request that reached the simulator; headers that carry a key are left out.
 
-    ``status`` is None until it was answered, and stays None if the connection was dropped instead.
+    ``status`` is None until the request is answered, and stays None if the connection is dropped instead.
     ``at`` is the simulated time.
     """
 
@@ -33,15 +34,16 @@ class ReceivedRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a request gets instead of the simulator's own answer; what is left out stays as it would be.
+    """
+    What a request gets instead of the simulator's own response; what is left out is not changed.
 
-    :param status: HTTP status; default 200 if there is a body, else the real answer's.
+    :param status: HTTP status; default 200 if there is a body, else the real response's.
     :param body: text or bytes as they are, anything else as JSON; default the vendor's body for a status from
-        400 on, else the real answer's.
-    :param headers: further headers; a value of None removes one.
-    :param drop: close the connection without an answer.
+        400 on, else the real response's.
+    :param headers: additional headers; a value of None removes one.
+    :param drop: close the connection without a response.
     :param truncate: send only the first half of the body, then close the connection.
-    :param stall: seconds (real ones) to wait before anything is sent.
+    :param stall: real seconds to wait before anything is sent.
     """
 
     status: int | None = None
@@ -53,7 +55,7 @@ class Answer:
 
     @property
     def swallows(self) -> bool:
-        """Whether the request gets another body, so that it changes nothing."""
+        """Whether the response is replaced, so that the request changes nothing."""
         return self.body is not None or (self.status is not None and self.status >= 400)
 
 
@@ -62,7 +64,7 @@ Fault = Callable[[ReceivedRequest], Answer | None]
 
 @dataclass(kw_only=True)
 class ScriptedFault:
-    """The next so many matching requests get one answer."""
+    """The next matching requests all get the same response."""
 
     left: int
     answer: Answer
@@ -70,7 +72,7 @@ class ScriptedFault:
     job_id: str | None = None
 
     def take(self, request: ReceivedRequest) -> Answer | None:
-        """Return the answer if it is this request's turn, and count it."""
+        """Return the response if it applies to this request, and count it."""
         if self.left <= 0 or (self.route or request.route) != request.route:
             return None
         if (self.job_id or request.job_id) != request.job_id:
@@ -80,11 +82,12 @@ class ScriptedFault:
 
 
 class RandomFaults:
-    """Faults at random, the same ones for the same seed; use as ``sim.fault``.
+    """
+    Random faults, the same ones for the same seed; use as ``sim.fault``.
 
     :param specs: texts like ``500:0.1``, ``429:0.05``, ``drop:0.01``, ``slow:0.1``; without a rate it is 0.1.
-    :param seed: what the draws start from.
-    :raises ValueError: if a text names no fault.
+    :param seed: seed of the random numbers; default 0.
+    :raises ValueError: if a text is not a fault.
     """
 
     def __init__(self, specs: Iterable[str], *, seed: int = 0) -> None:
@@ -99,11 +102,12 @@ class RandomFaults:
 
 
 def parse_fault(spec: str) -> tuple[Answer, float]:
-    """Read ``KIND[:RATE]``.
+    """
+    Parse ``KIND[:RATE]``.
 
     :param spec: KIND is a status from 400 to 599, drop, truncate, slow or html; RATE is in 0..1, default 0.1.
-    :returns: the answer and how often it is given.
-    :raises ValueError: if the text names no fault.
+    :returns: the response and how often it is given.
+    :raises ValueError: if the text is not a fault.
     """
     kind, colon, rate_text = spec.partition(":")
     try:

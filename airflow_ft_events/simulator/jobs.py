@@ -21,12 +21,13 @@ Filler = Callable[..., dict[str, Any]]
 
 
 class JobEndedError(ValueError):
-    """The job has ended and cannot be cancelled any more."""
+    """The job has ended and can no longer be cancelled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cancelling:
-    """What follows a cancel request.
+    """
+    What follows a cancel request.
 
     :param states: (seconds later, status) pairs.
     :param events: (seconds later, raw event) pairs.
@@ -42,31 +43,34 @@ OPENAI_CANCELLING = Cancelling(
 
 
 def iso_time(seconds: float) -> str:
-    """Write a time as servers do that know no seconds since 1970."""
+    """Format a time the way servers do that do not use seconds since 1970."""
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def seeded(text: str) -> random.Random:
-    """Make a generator that draws the same for the same text."""
+    """Make a generator that gives the same numbers for the same text."""
     return random.Random(text)  # noqa: S311  # nothing here is a secret
 
 
 def random_id(rng: random.Random, prefix: str, *, length: int = 24) -> str:
-    """Make an id as the API's are: a prefix, then letters and digits without order in time.
+    """
+    Make an id like the API's: a prefix, then letters and digits in no chronological order.
 
-    :param rng: where the letters come from.
+    :param rng: source of the letters.
     :param prefix: what the id starts with, for example ``ftevent-``.
-    :param length: number of letters after the prefix, default 24.
+    :param length: number of letters after the prefix; default 24.
+    :returns: the id.
     """
     return prefix + "".join(rng.choices(_LETTERS, k=length))
 
 
 def fill_event(raw: Mapping[str, Any], *, created_at: int, rng: random.Random) -> dict[str, Any]:
-    """Return the event with the keys that it lacks; a key that is there stays as it is, null as well.
+    """
+    Return the event with its missing keys added; an existing key is not changed, even if it is null.
 
     :param raw: the event as it was recorded or written.
-    :param created_at: seconds since 1970, always put in.
-    :param rng: where a missing id comes from.
+    :param created_at: seconds since 1970, always set.
+    :param rng: source of a missing id.
     """
     made_id = random_id(rng, "ftevent-")
     event: dict[str, Any] = {"object": "fine_tuning.job.event", "id": made_id, "created_at": created_at}
@@ -78,7 +82,7 @@ def fill_event(raw: Mapping[str, Any], *, created_at: int, rng: random.Random) -
 
 @dataclass(kw_only=True)
 class Page:
-    """One page of a log: encoded events in the order asked for, and whether more follow."""
+    """One page of a log: encoded events in the requested order, and whether more follow."""
 
     items: list[bytes]
     has_more: bool
@@ -86,16 +90,17 @@ class Page:
 
 @dataclass(kw_only=True)
 class SimulatedJob:
-    """One job; every method takes the simulated time and none reads a clock.
+    """
+    One job; every method takes the simulated time and none reads a clock.
 
-    :param job_id: the id that requests name.
+    :param job_id: the id in requests.
     :param created_at: seconds since 1970.
     :param events: the log, oldest first, as it will be served.
     :param shows_at: for each event the time from which it is visible; never decreasing.
     :param states: (time, status) pairs, oldest first.
     :param details: fields of the job object that do not change with time.
-    :param result: fields that appear with the end, by status: ``{"succeeded": {...}, "failed": {...}}``.
-    :param fill: gives an event the keys that it lacks.
+    :param result: fields that appear at the end, by status: ``{"succeeded": {...}, "failed": {...}}``.
+    :param fill: adds an event's missing keys.
     :param cancelling: what follows a cancel request.
     """
 
@@ -119,17 +124,17 @@ class SimulatedJob:
         self._positions = {key: index for index, event in enumerate(self.events) if (key := _event_id(event))}
 
     def state(self, *, now: float) -> tuple[str, float]:
-        """Return the status at that time and since when it holds."""
+        """Return the status at that time, and when it began."""
         index = bisect_right(self.states, now, key=lambda pair: pair[0]) - 1
         since, status = self.states[max(index, 0)]
         return status, since
 
     def visible(self, *, now: float) -> int:
-        """Return how many events of the log can be seen at that time."""
+        """Return how many events of the log are visible at that time."""
         return bisect_right(self.shows_at, now)
 
     def page(self, *, now: float, after: str | None, limit: int, newest_first: bool) -> Page | None:
-        """Return one page of the visible events, or None if the cursor names no visible event."""
+        """Return one page of the visible events, or None if the cursor is not a visible event."""
         end = self.visible(now=now)
         position: int | None = None
         if after is not None:
@@ -145,7 +150,7 @@ class SimulatedJob:
         return Page(items=self._encode(start, stop), has_more=stop < end)
 
     def as_dict(self, *, now: float) -> dict[str, Any]:
-        """Return the job object as the API answers it at that time."""
+        """Return the job object as the API returns it at that time."""
         status, since = self.state(now=now)
         job: dict[str, Any] = {
             "object": "fine_tuning.job",
@@ -163,7 +168,8 @@ class SimulatedJob:
         return job | self.result.get(status, {})
 
     def cancel(self, *, now: float) -> None:
-        """Cancel: the status changes at once, what was still to come is dropped, the event follows later.
+        """
+        Cancel: the status changes immediately, later events are dropped, the cancel event follows later.
 
         :raises JobEndedError: if the job has ended by then.
         """
@@ -177,7 +183,8 @@ class SimulatedJob:
             self.add_event(self.fill(raw, created_at=at, rng=self.rng), shows_at=at)
 
     def set_status(self, status: str, *, now: float, result: Mapping[str, Any] | None = None) -> None:
-        """Change the status from now on; statuses planned for later are dropped.
+        """
+        Change the status from now on; statuses planned for later are dropped.
 
         :param status: any text, also one that the API does not know.
         :param now: seconds since 1970.
@@ -193,7 +200,8 @@ class SimulatedJob:
         return max([self.created_at, *self.shows_at[-1:], self.states[-1][0]]) - self.created_at
 
     def move(self, *, seconds: float) -> None:
-        """Move the whole job in time, before anybody has seen it.
+        """
+        Move the whole job in time, before anybody has seen it.
 
         :param seconds: whole seconds; negative towards the past.
         """
@@ -208,11 +216,11 @@ class SimulatedJob:
                 move_event(event, by)
 
     def encode_log(self) -> None:
-        """Encode the whole log now, so that the first reader waits no longer than the next."""
+        """Encode the whole log now, so that the first reader waits no longer than the next one."""
         self._encode(0, len(self.events))
 
     def add_event(self, event: Any, *, shows_at: float) -> None:
-        """Append one event to the log; it cannot be seen before those in front of it."""
+        """Append one event to the log; it is not visible before the earlier ones."""
         self.shows_at.append(max(shows_at, self.shows_at[-1]) if self.shows_at else shows_at)
         self.events.append(event)
         self._encoded.append(None)
@@ -239,7 +247,8 @@ class SimulatedJob:
 
 
 def move_event(event: dict[str, Any], seconds: int) -> dict[str, Any]:
-    """Move an event in time, in place, its time written as before; one without a readable time stays.
+    """
+    Move an event in time, in place and in the same format; one without a readable time is not changed.
 
     :param event: the event.
     :param seconds: whole seconds; negative towards the past.
@@ -262,7 +271,7 @@ def encode(value: Any) -> bytes:
 def job_details(
     rng: random.Random, *, model: str = "gpt-4o-mini-2024-07-18", epochs: int = 3
 ) -> dict[str, Any]:
-    """Make the fields of a job object that say what is trained with what."""
+    """Make the fields of a job object that describe the training."""
     hyperparameters = {"n_epochs": epochs, "batch_size": 1, "learning_rate_multiplier": 1.8}
     return {
         "model": model,
@@ -288,16 +297,18 @@ def scripted_job(
     fill: bool = True,
     filler: Filler = fill_event,
 ) -> SimulatedJob:
-    """Make a job from a hand-written script.
+    """
+    Make a job from a hand-written script.
 
     :param job_id: its id.
     :param now: the time that offsets count from, seconds since 1970.
     :param events: raw events, oldest first. ``offset`` (seconds from now) becomes ``created_at``; ``appears``
-        (seconds from now) delays when the event can be seen. Neither key is served.
-    :param status_timeline: (offset in seconds, status) pairs; the first one holds before its time as well.
-    :param rng: where missing ids come from.
-    :param fill: put in missing keys (id, object, level, type, message, created_at); False leaves them out.
-    :param filler: puts them in.
+        (seconds from now) delays the moment from which it is visible. Neither key is served.
+    :param status_timeline: (offset in seconds, status) pairs; the first one also applies before its time.
+    :param rng: source of missing ids.
+    :param fill: add missing keys (id, object, level, type, message, created_at); False leaves them out.
+    :param filler: adds them.
+    :returns: the job.
     """
     start = int(now)
     served: list[Any] = []
@@ -348,7 +359,7 @@ def _error_of(events: Sequence[Any]) -> dict[str, Any]:
 
 
 def error_of(event: Any) -> dict[str, Any] | None:
-    """Return the job error that a failure event tells, or None if the event is no failure."""
+    """Return the job error in a failure event, or None if the event is not a failure."""
     if not isinstance(event, Mapping) or event.get("level") != "error":
         return None
     data = event.get("data")

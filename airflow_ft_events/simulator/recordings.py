@@ -1,4 +1,4 @@
-"""Reads recorded logs, whatever they kept and whatever they lost, and replays them as a job."""
+"""Reads recorded logs, complete or not, and replays them as a job."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _VALIDATING = re.compile(
     r"Created fine-tuning job|Validating |Fine.?tun(e|ing) request created|Job is submitted"
 )
 _QUEUED = re.compile(r"Files validated|Job enqueued|Preprocessing ")
-# Seconds before a line that has no time of its own, by what it says; real logs show these gaps.
+# Seconds before a line that has no time of its own, by its text; real logs show these gaps.
 _GAPS: tuple[tuple[re.Pattern[str], tuple[int, int]], ...] = (
     (re.compile(r"Validating |New fine-tuned model created"), (0, 1)),
     (re.compile(r"Step "), (1, 3)),
@@ -67,9 +67,10 @@ class RecordingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A log that was read: events oldest first, what became of the job, what is known of it, whose it is.
+    """
+    A log that was read: events oldest first, the job's outcome, other facts about it, its vendor.
 
-    :param verbatim: whether the events are whole, so that only their times may move; those of an archive are.
+    :param verbatim: whether the events are complete, so that only their times may move, as with an archive.
     """
 
     events: list[dict[str, Any]]
@@ -80,11 +81,13 @@ class Recording:
 
 
 def load_recording(source: LogSource) -> Recording:
-    """Read a recorded log.
+    """
+    Read a recorded log.
 
     :param source: an archive (its path, or its manifest's), a file (a JSON object with ``events`` or
-        ``data``, a JSON list, or JSON lines), or what such a file holds, already loaded.
-    :raises RecordingError: if there is no such file, or it is no log.
+        ``data``, a JSON list, or JSON lines), or the contents of such a file, already loaded.
+    :returns: the recording.
+    :raises RecordingError: if there is no such file, or it is not a log.
     """
     name = "The log"
     in_lines = False
@@ -130,9 +133,11 @@ def load_recording(source: LogSource) -> Recording:
 
 
 def outcome_of(events: Sequence[Mapping[str, Any]]) -> str:
-    """Tell from its last lines how a log ended; ``running`` if they do not say.
+    """
+    Tell from its last lines how a log ended.
 
     :param events: the log, oldest first.
+    :returns: the outcome; ``running`` if they do not say.
     """
     for event in reversed(events):
         if not _AFTER_THE_END.match(_words(event)):
@@ -143,13 +148,15 @@ def outcome_of(events: Sequence[Mapping[str, Any]]) -> str:
 def replay_job(
     recording: Recording, *, job_id: str, now: float, rng: random.Random, fill: Filler = fill_event
 ) -> SimulatedJob:
-    """Make a job that goes through the recorded log, its first event now.
+    """
+    Make a job that replays the recorded log, with its first event now.
 
     :param recording: the log.
     :param job_id: the job's id.
     :param now: seconds since 1970.
-    :param rng: where missing ids and gaps come from.
-    :param fill: gives an event the keys that it lacks.
+    :param rng: source of missing ids and gaps.
+    :param fill: adds an event's missing keys.
+    :returns: the job.
     """
     start = int(now)
     times = _times(recording.events, rng)
@@ -185,7 +192,7 @@ def replay_job(
 
 
 def recorded_job_id(recording: Recording) -> str | None:
-    """Return the id that the job had when it was recorded, if the log tells."""
+    """Return the id that the job had when it was recorded, if the log has it."""
     told = recording.job.get("id")
     if isinstance(told, str) and told:
         return told
@@ -194,14 +201,14 @@ def recorded_job_id(recording: Recording) -> str | None:
 
 
 def _is_archive(path: str) -> bool:
-    """Whether a manifest lies beside it, or it is no text."""
+    """Whether there is a manifest beside it, or it is not text."""
     if "://" in path or path.endswith((MANIFEST, ".gz", ".parquet")):
         return True
     return Path(path + MANIFEST).is_file()
 
 
 def _of_archive(path: str) -> Recording:
-    # only who replays an archive needs what reads one
+    # needed only to replay an archive
     from airflow_ft_events.archive.reader import StoredArchive
     from airflow_ft_events.errors import FineTuningError
 
@@ -245,7 +252,7 @@ def _read(path: Path, name: str) -> tuple[Any, bool]:
         try:
             events.append(json.loads(part))
         except (json.JSONDecodeError, RecursionError):
-            # A file whose first line is no JSON was meant as one document.
+            # A file whose first line is not JSON was meant as one document.
             wrong = number if events else line
             raise RecordingError(f"{name} is not JSON: line {wrong} cannot be read") from None
     return events, True
@@ -363,7 +370,7 @@ def _ended_at(recording: Recording, times: Sequence[int], *, shift: int) -> floa
     last = next((index for index in range(len(events) - 1, -1, -1) if _final(events[index]) == outcome), None)
     if last is None:
         return times[-1] + 5.0
-    # The job object knows before the log does: seconds before a success, a minute before a cancellation.
+    # The job object changes before the log does: seconds before a success, a minute before a cancellation.
     ahead = {"succeeded": 7, "cancelled": 66}.get(outcome, 1)
     floor = times[0] + 1 if last < 1 or outcome != "cancelled" else times[last - 1] + 1
     return float(min(max(times[last] - ahead, floor), max(times[last], times[0])))

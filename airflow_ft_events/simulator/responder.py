@@ -1,4 +1,4 @@
-"""Turns one request into one reply: key, route, job and page, and the fault that a test asked for."""
+"""Turns one request into one reply: key, route, job and page, and the fault that a test set."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _SECRET_HEADERS = frozenset({"authorization", "api-key", "proxy-authorization", 
 
 
 class Responder:
-    """Answers requests from a server's state; called in the server's thread.
+    """
+    Answers requests from a server's state; called in the server's thread.
 
-    :param state: whose jobs, clock, routes and faults count.
+    :param state: the server's jobs, clock, routes and faults.
     """
 
     def __init__(self, state: ServerState) -> None:
@@ -50,7 +51,7 @@ class Responder:
         with state.lock:
             asked = state.take_fault(received)
             state.record(received)
-            # A request that a fault swallows whole changes nothing.
+            # A request whose response a fault replaces changes nothing.
             own = None
             if asked is None or not (asked.swallows or asked.drop):
                 own = self._answer(request.headers, received, route, now)

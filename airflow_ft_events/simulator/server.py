@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 
 @dataclass(kw_only=True)
 class Reply:
-    """A whole answer, ready to send; what the wire does to it is said beside it."""
+    """A whole response, ready to send, and what happens to it on the wire."""
 
     status: int
     body: bytes
@@ -29,7 +29,8 @@ class Reply:
 
 
 class HttpThread:
-    """Carries requests to a plain function and its replies back.
+    """
+    Passes requests to a plain function and sends its replies.
 
     :param answer: makes the reply to a request; called in the server's thread; must not block.
     """
@@ -41,10 +42,12 @@ class HttpThread:
         self._stopping: asyncio.Event | None = None
 
     def start(self, *, port: int) -> int:
-        """Listen, and return the port.
+        """
+        Start to listen.
 
         :param port: the port to listen on; 0 takes a free one.
-        :raises OSError: if the port cannot be had.
+        :returns: the port.
+        :raises OSError: if the port cannot be used.
         """
         ready: Future[int] = Future()
         self._thread = threading.Thread(
@@ -85,7 +88,7 @@ class HttpThread:
             await self._stopping.wait()
         finally:
             server.close()
-            handler.pre_shutdown()  # idle connections would be waited for as if they were busy
+            handler.pre_shutdown()  # otherwise idle connections would be waited for as if they were busy
             await handler.shutdown(timeout=0.1)
             await server.wait_closed()
 

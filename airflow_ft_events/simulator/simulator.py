@@ -1,4 +1,4 @@
-"""The simulator's Python face: starts and stops it, says how to reach it, makes jobs and leads them."""
+"""The simulator's Python interface: starts and stops it, gives its address, creates and controls jobs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ JobSpec = Mapping[str, Any] | str
 
 
 class Simulator(ServerState):
-    """A local server that behaves like a real one; a context manager that starts and stops it.
+    """
+    A local server that behaves like a real one; a context manager that starts and stops it.
 
-    :param jobs: the jobs to begin with: a number, or a list of outcomes or of keyword arguments of
+    :param jobs: the initial jobs: a number, or a list of outcomes or of keyword arguments of
         ``add_job``; default one job made of the arguments below; an empty list for none.
-    :param log: a recorded log to replay, a path or what such a file holds.
+    :param log: a recorded log to replay: a path, or the contents of such a file.
     :param outcome: how the default job ends: ``succeeded``, ``failed`` or ``cancelled``.
     :param vendor: whose server this is: ``openai``, ``azure`` (classic path), ``azure-v1``, ``nebius`` or
         ``together``; default the one that the first jobs' logs name, else ``openai``.
@@ -37,11 +38,11 @@ class Simulator(ServerState):
     :param speed: simulated seconds per second of the clock; default 1.
     :param clock: returns seconds since 1970; default the real time.
     :param seed: the same seed gives the same ids, losses and gaps.
-    :param api_key: the key that requests must bring.
-    :param job_id: id of the first job; default a made one, or the recorded one of a log.
+    :param api_key: the key that requests must send.
+    :param job_id: id of the first job; default a generated one, or the recorded one of a log.
     :param port: port to listen on; default a free one.
-    :param latency: real seconds before each answer; default 0.
-    :param ended: True makes the first jobs' logs lie in the past, complete.
+    :param latency: real seconds before each response; default 0.
+    :param ended: True puts the initial jobs into the past, with complete logs.
     """
 
     def __init__(
@@ -88,9 +89,9 @@ class Simulator(ServerState):
             self.add_job(**spec)
 
     def start(self) -> Self:
-        """Listen on loopback; after a stop, the same jobs on the same port again."""
+        """Listen on loopback; after a stop, with the same jobs on the same port again."""
         if self._started:
-            raise RuntimeError("The simulator is running already")
+            raise RuntimeError("The simulator is already running")
         self._port = self._http.start(port=self._port)
         self._started = True
         return self
@@ -110,9 +111,9 @@ class Simulator(ServerState):
 
     @property
     def base_url(self) -> str:
-        """The URL that clients take as base, known once the simulator was started."""
+        """The base URL for clients, known once the simulator has been started."""
         if not self._port:
-            raise RuntimeError("The simulator was not started yet")
+            raise RuntimeError("The simulator has not been started yet")
         return f"http://{HOST}:{self._port}{self.dialect.base_path}"
 
     @property
@@ -152,11 +153,12 @@ class Simulator(ServerState):
         status_timeline: Sequence[tuple[float, str]] = (),
         fill: bool = True,
     ) -> str:
-        """Create a job now, also while the server runs.
+        """
+        Create a job now, even while the server is running.
 
-        :param outcome: how the invented job ends; a log and a script say it themselves.
+        :param outcome: how the generated job ends; a log or a script says it itself.
         :param log: a recorded log to replay instead.
-        :param job_id: default a made id, or the recorded one of a log if no other job has it.
+        :param job_id: default a generated id, or the recorded one of a log if no other job has it.
         :param duration: simulated seconds from the first to the last event; default 300.
         :param steps: training steps, each with a metrics event; default 100. With 0, ``failed`` fails in
             validation.
@@ -164,7 +166,7 @@ class Simulator(ServerState):
         :param events: raw events, oldest first, for a hand-written script instead. ``offset`` gives
             created_at in seconds from now, ``appears`` delays when the event shows.
         :param status_timeline: the script's (offset in seconds, status) pairs; default running for ever.
-        :param fill: False serves a script's events without the keys that they lack.
+        :param fill: False serves a script's events without adding missing keys.
         :returns: the job's id.
         :raises ValueError: if the id is taken, the outcome is unknown or the log cannot be read.
         """
@@ -176,7 +178,7 @@ class Simulator(ServerState):
                 told = recorded_job_id(recording) if recording else None
                 job_id = told if told and told not in self._jobs else made_id
             if job_id in self._jobs:
-                raise ValueError(f"There is a job {job_id!r} already")
+                raise ValueError(f"There is already a job {job_id!r}")
             now, filler = self.now, self.dialect.fill
             if recording is not None:
                 job = replay_job(recording, job_id=job_id, now=now, rng=rng, fill=filler)
@@ -193,7 +195,7 @@ class Simulator(ServerState):
             else:
                 job = training_job(
                     job_id=job_id,
-                    # some vendors' messages name a time, which no later move would reach
+                    # some vendors' messages contain a time, which a later move would not change
                     now=now - duration // 1 - _LONG_AGO if ended else now,
                     rng=rng,
                     outcome=outcome,
@@ -211,7 +213,8 @@ class Simulator(ServerState):
             return job_id
 
     def cancel(self, job_id: str) -> dict[str, Any]:
-        """Cancel a job as POST …/cancel does, and return the job object.
+        """
+        Cancel a job as POST …/cancel does, and return the job object.
 
         :raises JobEndedError: if it has ended.
         """
@@ -225,22 +228,23 @@ class Simulator(ServerState):
             del self._jobs[job_id]
 
     def get_job(self, job_id: str) -> dict[str, Any]:
-        """Return the job object as the server would answer it now."""
+        """Return the job object as the server would return it now."""
         with self.lock:
             return self.job_object(self._jobs[job_id], now=self.now)
 
     def list_events(self, job_id: str, *, future: bool = False) -> list[Any]:
-        """Return the events that can be seen now, oldest first.
+        """
+        Return the events that are visible now, oldest first.
 
         :param job_id: the job.
-        :param future: True returns those still to come as well.
+        :param future: True also returns those still to come.
         """
         with self.lock:
             job = self._jobs[job_id]
             return list(job.events if future else job.events[: job.visible(now=self.now)])
 
     def add_event(self, job_id: str, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Append an event to a job's log now, with the keys that it lacks, and return it."""
+        """Append an event to a job's log now, with missing keys added, and return it."""
         with self.lock:
             job, now = self._jobs[job_id], self.now
             filled = job.fill(event, created_at=event.get("created_at", int(now)), rng=job.rng)
@@ -248,17 +252,18 @@ class Simulator(ServerState):
             return filled
 
     def set_status(self, job_id: str, status: str, *, result: Mapping[str, Any] | None = None) -> None:
-        """Change a job's status now; what was planned for later is dropped.
+        """
+        Change a job's status now; later planned changes are dropped.
 
         :param job_id: the job.
         :param status: any text.
-        :param result: job fields that hold with this status, for example ``{"error": {...}}``.
+        :param result: job fields for this status, for example ``{"error": {...}}``.
         """
         with self.lock:
             self._jobs[job_id].set_status(status, now=self.now, result=result)
 
 
-# In a with statement it reads as what it does.
+# A verb reads well in a with statement.
 simulate = Simulator
 
 
@@ -279,12 +284,13 @@ def _first_jobs(
 
 
 def _vendor_of(specs: Sequence[Mapping[str, Any]]) -> str:
-    """Return the vendor that the logs of the first jobs name.
+    """
+    Return the vendor in the logs of the initial jobs.
 
-    :raises ValueError: if they name more than one.
+    :raises ValueError: if there is more than one.
     """
     logs = [load_recording(spec["log"]) for spec in specs if spec.get("log") is not None]
     named = {vendor for log in logs if (vendor := log.vendor or "") in DIALECTS}
     if len(named) > 1:
-        raise ValueError(f"The logs are of more than one vendor ({', '.join(sorted(named))}); name one")
+        raise ValueError(f"The logs come from more than one vendor ({', '.join(sorted(named))}); choose one")
     return named.pop() if named else DEFAULT

@@ -1,4 +1,4 @@
-"""What a simulator is and holds: its settings, its time, its jobs, its faults, and what it was asked."""
+"""A simulator's state: its settings, its time, its jobs, its faults, and the requests it received."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _KEPT_REQUESTS = 100_000
 
 
 class ServerState:
-    """The state of a simulated server; whoever answers from it, or changes it, holds its lock.
+    """
+    The state of a simulated server; hold its lock to read or change it.
 
     :param dialect: whose server it is.
     :param order: ``newest`` or ``oldest`` event first.
@@ -46,7 +47,7 @@ class ServerState:
         self.speed, self.clock, self.seed = speed, clock, seed
         self.api_key, self.latency = api_key, latency
         self.bearer_tokens: dict[str, float] = {}
-        """Tokens that are taken beside the key on Azure, and until when (simulated time)."""
+        """Tokens that are accepted besides the key on Azure, and until when (simulated time)."""
         self.fault: Fault | None = None
         self.lock = threading.RLock()
         self._epoch = clock()
@@ -66,7 +67,8 @@ class ServerState:
             return list(self._jobs)
 
     def job_object(self, job: SimulatedJob, *, now: float) -> dict[str, Any]:
-        """Return a job as the vendor describes it.
+        """
+        Return a job as the vendor describes it.
 
         :param job: the job.
         :param now: the simulated time.
@@ -83,14 +85,15 @@ class ServerState:
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """The requests that came, oldest first (the last 100,000)."""
+        """The received requests, oldest first (the last 100,000)."""
         with self.lock:
             return list(self._requests)
 
     def count(
         self, *, method: str | None = None, contains: str | None = None, route: RouteName | None = None
     ) -> int:
-        """Count the requests that came.
+        """
+        Count the received requests.
 
         :param method: only this HTTP method.
         :param contains: only paths with this text in them.
@@ -104,7 +107,7 @@ class ServerState:
         )
 
     def reset_requests(self) -> None:
-        """Forget the requests that came."""
+        """Forget the received requests."""
         with self.lock:
             self._requests.clear()
 
@@ -125,17 +128,18 @@ class ServerState:
         truncate: bool = False,
         stall: float = 0.0,
     ) -> None:
-        """Let the next requests go wrong; without any detail they get a 500.
+        """
+        Make the next requests fail; without further arguments they get a 500.
 
         :param count: how many requests, default 1.
         :param route: only requests for ``events``, ``job``, ``list`` or ``cancel``.
         :param job_id: only requests for this job.
         :param status: HTTP status.
         :param body: text or bytes as they are, else JSON; default the vendor's body for the status.
-        :param headers: further headers; None as value removes one.
-        :param drop: close the connection without an answer.
+        :param headers: additional headers; a value of None removes one.
+        :param drop: close the connection without a response.
         :param truncate: send half of the body, then close the connection.
-        :param stall: real seconds of silence before the answer.
+        :param stall: real seconds of silence before the response.
         """
         if status is None and body is None and not (headers or drop or truncate or stall):
             status = 500
@@ -146,13 +150,13 @@ class ServerState:
             self._scripted.append(ScriptedFault(left=count, answer=answer, route=route, job_id=job_id))
 
     def clear_faults(self) -> None:
-        """Take back every fault that was scripted and not used, and ``fault``."""
+        """Remove all scripted faults that were not used, and ``fault``."""
         with self.lock:
             self._scripted.clear()
             self.fault = None
 
     def take_fault(self, request: ReceivedRequest) -> Answer | None:
-        """Return what shall go wrong with this request, if anything."""
+        """Return the fault for this request, if any."""
         for scripted in self._scripted:
             if answer := scripted.take(request):
                 self._scripted = [fault for fault in self._scripted if fault.left > 0]

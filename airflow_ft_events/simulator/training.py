@@ -1,4 +1,4 @@
-"""The default job: an invented training run with the words, order and gaps that real logs have."""
+"""The default job: a generated training run with the messages, order and gaps of real logs."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ def training_job(
     epochs: int = 3,
     fill: Filler = fill_event,
 ) -> SimulatedJob:
-    """Make a job that is created now and ends after the duration.
+    """
+    Make a job that is created now and ends after the duration.
 
     :param job_id: its id.
     :param now: when it is created, seconds since 1970.
-    :param rng: where ids, losses and gaps come from.
+    :param rng: source of ids, losses and gaps.
     :param outcome: ``succeeded``, ``failed`` or ``cancelled``.
-    :param duration: seconds from the first event to the one that names the outcome.
+    :param duration: seconds from the first event to the one that states the outcome.
     :param steps: training steps; 0 with outcome ``failed`` fails while the files are validated.
-    :param run: whose words it has.
-    :param epochs: passes over the data, each ends with a full validation.
-    :param fill: gives an event the keys that it lacks.
+    :param run: the family's training run.
+    :param epochs: passes over the data; each ends with a full validation.
+    :param fill: adds an event's missing keys.
+    :returns: the job.
     """
     if outcome not in OUTCOMES:
         raise ValueError(f"Unknown outcome {outcome!r}; choose one of {', '.join(OUTCOMES)}")
@@ -49,7 +51,7 @@ def training_job(
 
 
 class Run:
-    """One invented run; a family's own says what its log holds and when the status changes."""
+    """A generated run; a family's subclass says what its log contains and when the status changes."""
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class Run:
         self.details = job_details(rng, epochs=epochs)
         self.events: list[dict[str, Any]] = []
         self.states: list[tuple[float, str]] = [(start, "validating_files")]
-        # Below two minutes every gap of a real job shrinks alike.
+        # Below two minutes, all gaps of a real job shrink in proportion.
         self.scale = min(1.0, duration / 120)
 
     def build(self, outcome: str) -> SimulatedJob:
@@ -75,7 +77,8 @@ class Run:
         raise NotImplementedError
 
     def state(self, at: float, status: str) -> None:
-        """Change the status.
+        """
+        Change the status.
 
         :param at: seconds after the start.
         :param status: OpenAI's word; the dialect translates it.
@@ -91,7 +94,8 @@ class Run:
         level: str = "info",
         kind: str = "message",
     ) -> None:
-        """Put an event into the log.
+        """
+        Add an event to the log.
 
         :param at: seconds after the start.
         """
@@ -99,9 +103,10 @@ class Run:
         self.events.append(self.fill(raw, created_at=self.start + int(at), rng=self.rng))
 
     def finish(self, result: dict[str, dict[str, Any]]) -> SimulatedJob:
-        """Make the job of what was said.
+        """
+        Make the job from the events and status changes so far.
 
-        :param result: fields that appear with the end, by status.
+        :param result: fields that appear at the end, by status.
         """
         shows_at: list[float] = []
         for event in self.events:

@@ -30,27 +30,27 @@ OVERWRITE = ("replace", "keep", "error")
 
 class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
     """
-    Archive a job's events: the whole log, oldest first, every event once, verbatim, and a manifest beside it.
+    Archive a job's whole log: oldest first, every event once, verbatim, with a manifest beside it.
 
     :param job_id: the job (templated).
-    :param path: the archive's file (templated): an absolute local path, or what Airflow's
-        ``ObjectStoragePath`` takes, such as ``s3://bucket/logs/{{ params.job_id }}.jsonl``.
+    :param path: the archive's file (templated): an absolute local path, or anything that Airflow's
+        ``ObjectStoragePath`` accepts, such as ``s3://bucket/logs/{{ params.job_id }}.jsonl``.
     :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http`` (templated); default
         ``fine_tuning_default``.
-    :param storage_conn_id: connection of the storage (templated); default what stands before an ``@`` in the
+    :param storage_conn_id: connection of the storage (templated); default the part before an ``@`` in the
         path, or none.
     :param file_format: ``jsonl`` (default) or ``parquet`` (extra ``parquet``).
     :param compression: ``infer`` (default: gzip where the path ends in ``.gz``; snappy for parquet),
         ``gzip``, ``snappy`` or ``zstd`` (parquet), or None.
-    :param overwrite: what happens to an archive that is there: ``replace`` (default), ``keep`` leaves a
-        complete one and reads nothing, ``error`` fails unless it holds the very same.
-    :param incremental: write only what is new since the last run, as a further file in ``{path}.parts/``;
+    :param overwrite: what happens to an existing archive: ``replace`` (default), ``keep`` leaves a complete
+        one and reads nothing, ``error`` fails unless it contains exactly the same.
+    :param incremental: write only what is new since the last run, as an additional file in ``{path}.parts/``;
         default False.
     :param report: write an HTML page with the training figure beside the log (extra ``report``); default
         False.
     :param settle: seconds after a job's end until its log counts as complete, 0 to 86,400; default 120. A
-        running job's log is archived as it stands, and counts as incomplete.
-    :param deferrable: defer while a log settles, beyond 10 s; default from ``[operators]
+        running job's log is archived immediately, and counts as incomplete.
+    :param deferrable: defer while a log settles, if that takes more than 10 s; default from ``[operators]
         default_deferrable``.
     :returns: the manifest: ``job_id``, ``vendor``, ``outcome``, ``complete``, ``path``, ``format``,
         ``count``, ``bytes``, ``sha256``, ``first_event``, ``last_event``, ``parts``, …
@@ -76,7 +76,7 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(job_id=job_id, conn_id=conn_id, settle=settle, deferrable=deferrable, **kwargs)
-        # an ObjectStoragePath is written out, its connection's id included: templates need text
+        # an ObjectStoragePath becomes text, including its connection's id: templates need text
         self.path = path if isinstance(path, str) or is_template(path) else _text_of(path)
         self.storage_conn_id = storage_conn_id
         self.file_format = file_format
@@ -90,8 +90,8 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
             )
         if incremental and overwrite != "replace":
             raise FineTuningInputError(
-                f"incremental=True adds to an archive that is there, and overwrite={overwrite!r} speaks "
-                "against it: give only one of them."
+                f"incremental=True adds to an existing archive, which contradicts overwrite={overwrite!r}: "
+                "give only one of them."
             )
         known = self.path if isinstance(self.path, str) else "{{ }}"
         if not is_template(known):
@@ -102,8 +102,9 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
         """
         Wait until the log of an ended job has settled, then archive it.
 
-        :raises FineTuningArchiveError: there is something at the path that must not be replaced, or the
-            archive is damaged.
+        :returns: the manifest.
+        :raises FineTuningArchiveError: something at the path must not be replaced, or the archive is
+            damaged.
         :raises FineTuningApiError: the job's events could not be read.
         """
         with self._writer() as writer:
@@ -117,7 +118,7 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
         return super().execute(context)
 
     def _writer(self) -> ArchiveWriter:
-        # nothing that only a running task needs is imported when a Dag is parsed
+        # what only a running task needs is not imported when a Dag is parsed
         from airflow_ft_events.archive.reader import StoredArchive
         from airflow_ft_events.archive.writer import ArchiveWriter
 
@@ -183,7 +184,7 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
     ) -> JobFacts:
         from airflow_ft_events.archive.manifest import JobFacts
 
-        # where the server shows no job its events decide, as they do in a wait
+        # if the server shows no job, its events decide, as they do in a wait
         ended = hook.how_it_ended(self.job_id, job, writer.events() if job is None else ()).outcome
         return JobFacts(
             job_id=self.job_id,

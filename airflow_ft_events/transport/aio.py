@@ -1,4 +1,4 @@
-"""The transport on aiohttp: carries whole requests and bodies, enforces the byte limit, decides nothing."""
+"""The transport on aiohttp: carries requests and responses, enforces the byte limit, decides nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_ft_events.errors import FineTuningAuthError
 
 TRIGGER_BODY_LIMIT = 4 * 1024 * 1024
 CONNECTIONS = 100
-"""Requests in flight that all waits of one event loop and connection share."""
+"""Maximum requests in flight of all waits of one event loop and connection together."""
 
 
 class _Shared:
@@ -39,11 +39,13 @@ _contexts: dict[str | None, ssl.SSLContext] = {}
 @asynccontextmanager
 async def shared_session(network: Network) -> AsyncIterator[aiohttp.ClientSession]:
     """
-    Share one session among all that run in this event loop and reach their server the same way.
+    Share one session among all users in this event loop with the same network settings.
 
-    The last one to leave closes it. Sessions never cross event loops, and hold no credentials and no cookies.
+    The last one to leave closes it. Sessions never cross event loops, and contain no credentials and no
+    cookies.
 
     :param network: proxies and CA bundle.
+    :returns: the session.
     """
     if network.ca not in _contexts:
         _contexts[network.ca] = await asyncio.to_thread(tls_context, network)
@@ -51,7 +53,7 @@ async def shared_session(network: Network) -> AsyncIterator[aiohttp.ClientSessio
     if network not in shared_here:
         shared_here[network] = _Shared(
             aiohttp.ClientSession(
-                # each connection of Airflow has its own limit: one slow server must not starve the others
+                # each Airflow connection has its own limit: one slow server must not starve the others
                 connector=aiohttp.TCPConnector(limit=0, ssl=_contexts[network.ca]),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
@@ -64,7 +66,7 @@ async def shared_session(network: Network) -> AsyncIterator[aiohttp.ClientSessio
     finally:
         shared.users -= 1
         if shared.users == 0:
-            # off the map first: who comes while it closes makes a new one
+            # removed from the map first: a user who comes while it closes makes a new one
             if shared_here.get(network) is shared:
                 del shared_here[network]
             await shared.session.close()
@@ -72,7 +74,7 @@ async def shared_session(network: Network) -> AsyncIterator[aiohttp.ClientSessio
 
 @lru_cache(maxsize=2048)
 def _url(text: str) -> URL:
-    """Parse a URL once: polls ask the same ones again and again, and what aiohttp derives stays with it."""
+    """Parse a URL once: polls use the same ones again and again, and keep what aiohttp derives from them."""
     return URL(text, encoded=True)
 
 
@@ -83,7 +85,7 @@ class AsyncTransport:
     :param settings: the connection; its key goes on each request, never into the session.
     :param network: its proxy.
     :param session: from :func:`shared_session`.
-    :param body_limit: decoded bytes of an answer that are read at most; default 32 MiB.
+    :param body_limit: the largest response that is read, in decoded bytes; default 32 MiB.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class AsyncTransport:
         self._headers: CIMultiDict[str] = CIMultiDict()
         self._token_lock = asyncio.Lock()
         self._slots = asyncio.Semaphore(CONNECTIONS)
-        # a total counts the wait for a free connection; here that is waited for before, without a limit
+        # a total would count the wait for a free slot; that wait comes first here, without a limit
         self._timeout = aiohttp.ClientTimeout(
             total=settings.connect_timeout + READ_TIMEOUTS * settings.timeout,
             sock_connect=settings.connect_timeout,
@@ -111,10 +113,10 @@ class AsyncTransport:
 
     async def send(self, request: ApiRequest) -> ApiResult:
         """
-        Carry one request.
+        Send one request.
 
-        :param request: it.
-        :returns: the whole answer, whatever its status, or why there is none.
+        :param request: the request.
+        :returns: the whole response, whatever its status, or the fault.
         """
         secret = self.settings.credential.at_hand()
         if secret is None:
@@ -142,13 +144,11 @@ class AsyncTransport:
             self._slots.release()
         if body is None:
             limit = self._body_limit // (1024 * 1024)
-            return ApiFault(
-                FaultKind.TOO_LARGE, f"the answer is larger than the {limit} MiB that are read at most here"
-            )
+            return ApiFault(FaultKind.TOO_LARGE, f"the response is larger than {limit} MiB, the limit here")
         return ApiResponse(answer.status, answer.headers, body)
 
     async def _renewed(self) -> str:
-        """Renew the credential's secret off the loop, and once for all who send."""
+        """Renew the credential's secret off the loop, and once for all senders."""
         async with self._token_lock:
             return await asyncio.to_thread(self.settings.credential.current)
 
@@ -179,7 +179,7 @@ class AsyncTransport:
         elif isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientProxyConnectionError):
             kind, what = FaultKind.CONNECT, "could not connect"
         else:
-            # never STALE: on a connection that the server had closed, aiohttp tries a GET again by itself
+            # never STALE: aiohttp itself retries a GET on a connection that the server had closed
             kind, what = FaultKind.BROKEN, "the connection broke"
         reason: BaseException = getattr(error, "os_error", None) or error
         return ApiFault(kind, f"{what} ({type(reason).__name__}: {_words(error, reason, settings)})")
@@ -187,12 +187,12 @@ class AsyncTransport:
 
 @lru_cache(maxsize=1024)
 def _query(params: tuple[tuple[str, str], ...]) -> str:
-    """Write query parameters; most polls of all waits have the same."""
+    """Encode query parameters; most polls of all waits have the same ones."""
     return f"?{urlencode(dict(params))}" if params else ""
 
 
 def _words(error: Exception, reason: BaseException, settings: Settings) -> str:
-    """Say why, and never with the text of an error that prints its request's headers."""
+    """Say why, but never with the text of an error that prints its request's headers."""
     if isinstance(error, aiohttp.ClientResponseError):
         return settings.redact.line(f"status {error.status} {error.message}", limit=200)
     return settings.redact.line(reason, limit=200)

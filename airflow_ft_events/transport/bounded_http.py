@@ -1,11 +1,12 @@
 """
-Bounds how long a whole answer may take in requests.
+Limits how long a whole response may take in requests.
 
-The read timeout of requests and urllib3 bounds the wait between two reads, and urllib3's ``Timeout(total=)``
-does no more: as its docs say, a server that sends a byte every fifteen seconds never runs into a timeout of
-twenty. The limit on the body does not help while the status line or the headers drip, which the standard
-library reads on its own before anybody sees an answer. urllib3 has no hook for a deadline there; what it lets
-one replace are the pools of a manager, the connections of a pool and the ``response_class`` of a connection.
+The read timeout of requests and urllib3 limits the wait between two reads, and urllib3's ``Timeout(total=)``
+does no more: as its docs say, a server that sends a byte every fifteen seconds never hits a timeout of
+twenty. The limit on the body does not help while the status line or the headers trickle in, which the
+standard library reads itself before anybody sees a response. urllib3 has no hook for a deadline there; what
+can be replaced are the pools of a manager, the connections of a pool and the ``response_class`` of a
+connection.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from airflow_ft_events.connection.settings import READ_TIMEOUTS
 
 
 class _BoundedReader(io.RawIOBase):
-    """Reads a socket until a moment has passed; a single read is bounded by the socket's own timeout."""
+    """Reads a socket until a deadline; a single read is limited by the socket's own timeout."""
 
     def __init__(self, raw: io.RawIOBase, *, ends_at: float) -> None:
         self._raw, self._ends_at = raw, ends_at
@@ -33,7 +34,7 @@ class _BoundedReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         if time.monotonic() > self._ends_at:
-            raise TimeoutError("the answer drips")
+            raise TimeoutError("the response takes too long")
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -42,7 +43,7 @@ class _BoundedReader(io.RawIOBase):
 
 
 class _BoundedAnswer(http.client.HTTPResponse):
-    """An answer whose headers and body together may take ten read timeouts."""
+    """A response whose headers and body together may take ten read timeouts."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -53,7 +54,7 @@ class _BoundedAnswer(http.client.HTTPResponse):
 
 class _HttpPool(urllib3.HTTPConnectionPool):
     class ConnectionCls(urllib3.connection.HTTPConnection):
-        """A connection whose answers end in time."""
+        """A connection whose responses end in time."""
 
         response_class = _BoundedAnswer
 

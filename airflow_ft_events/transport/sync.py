@@ -1,4 +1,4 @@
-"""The transport on requests: carries whole requests and bodies, enforces the byte limit, decides nothing."""
+"""The transport on requests: carries requests and responses, enforces the byte limit, decides nothing."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class KeyAuth(requests.auth.AuthBase):
 
 class _NoCookies(requests.cookies.RequestsCookieJar):
     def set_cookie(self, cookie: Any, *args: Any, **kwargs: Any) -> None:
-        """Keep none: a wait must not depend on what a gateway put into one."""
+        """Keep none: a wait must not depend on a gateway's cookies."""
 
 
 class _Session(requests.Session):
-    """A session that never waits for ever, and takes paths below the API's root as well as whole URLs."""
+    """A session that never waits for ever, and takes full URLs or paths relative to the API's root."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _Session(requests.Session):
         )
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Follow nothing: requests would read the body without a limit, and keep an api-key header."""
+        """Follow no redirects: requests would read the body without a limit, and keep an api-key header."""
         return None
 
 
@@ -70,7 +70,7 @@ def session_of(settings: Settings, network: Network) -> requests.Session:
 
     :param settings: the connection.
     :param network: proxies and CA bundle.
-    :returns: a session that takes nothing else from the environment and keeps no cookies.
+    :returns: a session that uses nothing else from the environment and keeps no cookies.
     """
     session = _Session(settings)
     session.trust_env = False
@@ -90,7 +90,7 @@ class SyncTransport:
 
     :param settings: the connection.
     :param network: proxies and CA bundle.
-    :param body_limit: decoded bytes of an answer that are read at most; default 32 MiB.
+    :param body_limit: the largest response that is read, in decoded bytes; default 32 MiB.
     """
 
     def __init__(self, settings: Settings, network: Network, *, body_limit: int = WORKER_BODY_LIMIT) -> None:
@@ -101,10 +101,10 @@ class SyncTransport:
 
     def send(self, request: ApiRequest) -> ApiResult:
         """
-        Carry one request.
+        Send one request.
 
-        :param request: it.
-        :returns: the whole answer, whatever its status, or why there is none.
+        :param request: the request.
+        :returns: the whole response, whatever its status, or the fault.
         """
         try:
             self.settings.credential.current()
@@ -130,9 +130,7 @@ class SyncTransport:
             return self._fault(error, reused=reused)
         if body is None:
             limit = self._body_limit // (1024 * 1024)
-            return ApiFault(
-                FaultKind.TOO_LARGE, f"the answer is larger than the {limit} MiB that are read at most here"
-            )
+            return ApiFault(FaultKind.TOO_LARGE, f"the response is larger than {limit} MiB, the limit here")
         return ApiResponse(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, body)
 
     def _body(self, answer: requests.Response) -> bytes | None:
@@ -172,7 +170,7 @@ class SyncTransport:
 
 
 def _dropped_before_answer(error: BaseException) -> bool:
-    """Whether the server closed the connection without a single byte of an answer."""
+    """Whether the server closed the connection without a single byte of a response."""
     found: BaseException | None = error
     for _ in range(6):
         if found is None:
@@ -185,7 +183,7 @@ def _dropped_before_answer(error: BaseException) -> bool:
 
 
 def _in_words(kind: FaultKind, error: Exception, settings: Settings) -> str:
-    """Say what happened, with the innermost reason, and never with a header or a URL's secrets."""
+    """Say what happened, with the innermost reason, but never with a header or a URL's secrets."""
     reason: BaseException = error
     for _ in range(6):
         inner = getattr(reason, "reason", None)

@@ -32,34 +32,34 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 JITTER = 0.1
-"""Share of a gap by which it is made shorter or longer, so that waits do not fall into step."""
+"""Fraction by which a gap is made shorter or longer, so that waits do not synchronise."""
 EVENTS_EVERY = 60.0
-"""Seconds between two readings of a job's events where many waits share their looks at the jobs."""
+"""Seconds between two reads of a job's events where many waits share polls of the job list."""
 LONGEST_PATIENCE = 300.0
-"""Seconds for which a wait without events to read hears nothing of a job that does not change."""
+"""Seconds after which a wait that reads no events gets an answer even if its job has not changed."""
 
 
 class FineTuningEventsTrigger(BaseTrigger):
     """
     Wait for the end of a fine-tuning job.
 
-    It never raises: what it came to travels to the worker in its one event, whose ``kind`` is ``outcome``,
-    ``error`` or ``timeout``. A restart begins again from these parameters and loses nothing; nothing is ever
-    started or cancelled by it.
+    It never raises: its result goes to the worker in its one event, whose ``kind`` is ``outcome``, ``error``
+    or ``timeout``. A restart begins again from these parameters and loses nothing; it never starts or cancels
+    anything.
 
     :param job_id: the job.
     :param conn_id: the connection; default ``fine_tuning_default``.
     :param poll_interval: seconds between polls, above 0; default 60.
     :param end_time: seconds since 1970 at which the wait ends, after a last look; default None, never.
     :param log_events: ``messages`` (default), ``all`` or ``none``: which events go into the task log.
-    :param max_poll_failures: polls in a row that may fail before the state counts as unknown (and 15
-        minutes); default 5.
+    :param max_poll_failures: failed polls in a row, from 1, before the state counts as unknown, which takes
+        at least 15 minutes as well; default 5.
     :param cancel_on_kill: cancel the job when a user ends or clears the deferred task (Airflow 3.3); default
         False.
     :param silent_fail: go on waiting after errors that would end the wait; default False.
     :param job_seen: whether the job route has answered before; default False.
     :param newer_than: id of the newest event that was read before; default None.
-    :param order: the server's order, where it is known; default None.
+    :param order: the server's order, if it is known; default None.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         self.order = order
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the parameters; no secret is among them, and they do not change."""
+        """Return the class path and the parameters, which contain no secret and do not change."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
@@ -118,7 +118,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         except FineTuningError as error:
             came_to = {"kind": "error", "error": error.as_dict()}
         except Exception as error:
-            # a trigger that raises fails its task without a word, and soft_fail would make that a skip
+            # a trigger that raises fails its task without a message, and soft_fail would make that a skip
             self.log.exception("The wait for job %s broke off.", self.job_id)
             text = f"The wait for job {self.job_id} broke off: {type(error).__name__}. See the trigger's log."
             broken = FineTuningError(text, job_id=self.job_id, conn_id=self.conn_id)
@@ -126,7 +126,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         yield TriggerEvent({"job_id": self.job_id, **came_to})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Cancel the job, if asked for: a user marked the deferred task or cleared it (Airflow 3.3)."""
+        """Cancel the job, if ``cancel_on_kill`` is set: a user marked or cleared the task (Airflow 3.3)."""
         if not self.cancel_on_kill:
             return
         if await self._still_deferred():
@@ -146,22 +146,22 @@ class FineTuningEventsTrigger(BaseTrigger):
 
     async def _still_deferred(self) -> bool:
         """
-        Tell whether the task waits on, in this very deferral.
+        Tell whether the task is still waiting, in this very deferral.
 
-        Airflow calls ``on_kill`` as well where a triggerer was silent and another one took its waits; and a
-        task that a user cleared may be deferred again by now, in its next try.
+        Airflow also calls ``on_kill`` if a triggerer was silent and another one took its waits; and a task
+        that a user cleared may be deferred again by now, in its next try.
         """
         task: Any = self.task_instance
         if task is None:
             return False
         try:
             return await asyncio.to_thread(_is_deferred, task)
-        except Exception as error:  # noqa: BLE001 - whatever Airflow raises, it does not tell
-            self.log.warning("Airflow does not tell the task's state (%s).", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever Airflow raises, the state is not known
+            self.log.warning("Airflow does not say what state the task is in (%s).", type(error).__name__)
             return True
 
     async def _job_has_ended(self, hook: FineTuningHook) -> bool:
-        """Tell whether the job has ended; where that cannot be told, it has not."""
+        """Tell whether the job has ended; if that cannot be determined, it has not."""
         try:
             return await hook.ahas_ended(self.job_id)
         except FineTuningError:
@@ -205,11 +205,11 @@ class FineTuningEventsTrigger(BaseTrigger):
             if last:
                 return {"kind": "timeout", "status": poller.status, "asked": result.asked}
             gap = result.wait * (1 - JITTER + 2 * JITTER * clock().jitter())
-            del result  # its events would lie in memory for as long as the wait sleeps
+            del result  # its events would stay in memory for as long as the wait sleeps
             await self._sleep(client, gap)
 
     async def _poll_once(self, poller: JobPoller, client: SharedClient, *, alone: bool) -> PollResult:
-        """Look once; a wait's last look is its own and not one that others share."""
+        """Poll once; a wait's last look is its own request, not a shared poll."""
         poller.use(client.settings)
         events_every = (
             math.inf if self.log_events == "none" else EVENTS_EVERY if client.job_list.in_use else 0.0
@@ -224,7 +224,7 @@ class FineTuningEventsTrigger(BaseTrigger):
     def _new_poller(self, settings: Settings) -> JobPoller:
         until = short_utc(self.end_time)
         self.log.info(
-            "Waiting for job %s on %s (vendor %s, connection %r), looking every %g s %s.",
+            "Waiting for job %s on %s (vendor %s, connection %r), polling every %g s %s.",
             self.job_id,
             settings.root,
             settings.vendor.name,
@@ -253,7 +253,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         return await hook.aget_settings(), await hook.aget_network()
 
     async def _patiently(self, have_read: Callable[[], Awaitable[T]]) -> T:
-        """Have the connection read; a secrets backend that is away for a while does not end the wait."""
+        """Read the connection; a secrets backend that is unavailable for a while does not end the wait."""
         failures = Failures()
         while True:
             try:
@@ -263,7 +263,7 @@ class FineTuningEventsTrigger(BaseTrigger):
             except Exception as error:  # noqa: BLE001
                 now = clock().now()
                 failures.add(now=now)
-                # our own errors hold no secret; what a secrets backend raises may
+                # our own errors contain no secret; what a secrets backend raises may
                 why = str(error).rstrip(".") if isinstance(error, FineTuningError) else type(error).__name__
                 self.log.warning("Connection %r cannot be read now: %s.", self.conn_id, why)
                 over = self.end_time is not None and now >= self.end_time
@@ -278,7 +278,7 @@ class FineTuningEventsTrigger(BaseTrigger):
                 await clock().asleep(gap if self.end_time is None else min(gap, self.end_time - now))
 
     async def _sleep(self, client: SharedClient, gap: float) -> None:
-        """Sleep, and for as long as the server wants to be left alone; not beyond the deadline."""
+        """Sleep for the gap, and for a pause that the server asks for; not beyond the deadline."""
         while gap > 0:
             if self.end_time is not None:
                 gap = min(gap, max(0.0, self.end_time - clock().now()))
@@ -286,7 +286,7 @@ class FineTuningEventsTrigger(BaseTrigger):
             if self.end_time is not None and clock().now() >= self.end_time:
                 return
             pause = client.pause_left()
-            # after a pause the waits begin again one by one
+            # after a pause the waits resume one by one
             gap = pause + self.poll_interval * client.slot() if pause > 0 else 0.0
 
     def _log_result(self, result: PollResult, task_log: TaskLog, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""JobList: one page of the job list tells many waits how their jobs are."""
+"""JobList: one page of the job list tells many waits the state of their jobs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from airflow_ft_events.errors import FineTuningError
 from airflow_ft_events.jobs import JobState
 
 ENOUGH_WAITS = 10
-"""Waits on one connection from which on shared looks pay."""
+"""Number of waits on one connection from which shared polls pay off."""
 OFF_FOR = 600.0
-"""Seconds for which a server whose job list cannot be used is asked job by job."""
+"""Seconds for which jobs are read individually after the job list could not be used."""
 FORGOTTEN_AFTER = 900.0
-"""Seconds after which a job that nobody has asked for is not looked for any more."""
+"""Seconds after which a job that nobody has asked for is no longer searched for."""
 PAGE = 100
 LEAST_GAP = 0.05
-"""Seconds between two looks around, at the least."""
+"""Minimum seconds between two reads of the list."""
 BARREN_PAGES = 2
-"""Pages in a row without a wanted job after which the rest are asked for singly."""
+"""Pages in a row without a wanted job after which the rest are read individually."""
 
 
 @dataclass(eq=False, slots=True)
 class _Asker:
-    """Somebody who waits for news of a job."""
+    """A wait that wants news of a job."""
 
     job_id: str
     told: object
@@ -39,14 +39,14 @@ class _Asker:
 
 class JobList:
     """
-    Answers "how is job X?" for many waits from shared looks at the job list.
+    Answers "what is the state of job X?" for many waits from shared polls of the job list.
 
-    A wait does not see it: it has a transport's face, and answers when the job's state has changed or the
-    asker's patience ends. Only jobs that go on are answered from the list; one that has ended, or that the
-    list does not show, is asked for itself.
+    Waits do not notice: it has a transport's interface, and answers when the job's state has changed or the
+    asker's patience ends. Only jobs that have not ended are answered from the list; one that has ended, or
+    that the list does not show, is read individually.
 
-    :param send: carries a request.
-    :param pause_left: tells for how many seconds the server wants to be left alone.
+    :param send: sends a request.
+    :param pause_left: returns the seconds for which the server has asked for a pause.
     """
 
     def __init__(
@@ -72,16 +72,17 @@ class JobList:
 
     @property
     def in_use(self) -> bool:
-        """Whether looks are shared now."""
+        """Whether polls are shared now."""
         return self.waits >= ENOUGH_WAITS and self.period > 0 and clock().now() >= self._off_until
 
     async def send(self, request: ApiRequest, *, patience: float = 0.0) -> ApiResult:
         """
-        Carry a request, or answer it from a shared look.
+        Send a request, or answer it from a shared poll.
 
-        :param request: it.
+        :param request: the request.
         :param patience: seconds for which the answer may be held back while the job's state does not change;
             default 0.
+        :returns: the response, or the fault.
         """
         job_id = request.job_id
         if not request.asks_state or job_id is None or not self.in_use:
@@ -93,7 +94,7 @@ class JobList:
             await self._look_for(asker)
         job = self._jobs.get(job_id)
         if clock().now() < self._off_until:
-            # all who waited come at once: let them ask for themselves one by one
+            # all waits come at once: let them send their own requests one by one
             await clock().asleep(self.period * clock().jitter())
         if job is None or not self._goes_on(job):
             return await self._send(request)
@@ -104,7 +105,7 @@ class JobList:
         self._askers.add(asker)
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look_on())
-        # who comes while the next look is slept for may have less patience than those who were there
+        # a newcomer during the sleep before the next poll may have less patience than the others
         alarm = (
             asyncio.get_running_loop().create_task(self._release_in_time(asker))
             if asker.until < self._sleeps_until
@@ -122,13 +123,13 @@ class JobList:
         self._release(asker)
 
     async def _look_on(self) -> None:
-        """Look at the list once an interval for as long as anybody waits for news."""
+        """Poll the list once per interval for as long as any wait wants news."""
         try:
             while self._askers:
                 next_look = max(self._looked_at + self.period, self._not_before) - clock().now()
                 gap = max(next_look, self._pause_left())
                 if gap > 0:
-                    # nobody is held beyond its patience, however long the server wants to be left alone
+                    # no wait is held beyond its patience, however long a pause the server asks for
                     first = min(asker.until for asker in self._askers) - clock().now()
                     gap = min(gap, max(first, LEAST_GAP))
                     self._sleeps_until = clock().now() + gap
@@ -146,7 +147,7 @@ class JobList:
                     if off or asker.until <= held_until or (fresh and self._has_news(asker)):
                         self._release(asker)
         except Exception:
-            # whatever a server's list holds, the waits go on by themselves
+            # whatever a server's list contains, the waits go on without it
             self._off_until, self._jobs = clock().now() + OFF_FOR, {}
             raise
         finally:
@@ -163,7 +164,7 @@ class JobList:
         return job is None or _state(job) != asker.told
 
     def _goes_on(self, job: Mapping[str, Any]) -> bool:
-        """Whether the list shows a job that goes on; anything else is for the job itself to say."""
+        """Whether the list shows a job that has not ended; anything else only the job itself can say."""
         assert self.settings is not None
         status = job.get("status")
         return isinstance(status, str) and self.settings.vendor.state_of(status) in (
@@ -173,9 +174,9 @@ class JobList:
 
     async def _look(self) -> bool:
         """
-        Read as many pages of the job list as pay.
+        Read as many pages of the job list as pay off.
 
-        :returns: whether there was a look; False where the server asks for a pause.
+        :returns: whether the list was read; False if the server asks for a pause.
         """
         settings, now = self.settings, clock().now()
         assert settings is not None
@@ -208,7 +209,7 @@ class JobList:
         return True
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop polling."""
         if self._looking is not None:
             self._looking.cancel()
 

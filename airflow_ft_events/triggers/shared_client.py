@@ -19,17 +19,17 @@ from airflow_ft_events.triggers.job_list import JobList
 
 ReadConnection = Callable[[], Awaitable[tuple[Settings, Network]]]
 PAUSE_WITHOUT_WORD = 30.0
-"""Seconds of pause after a 429 that does not say how long."""
+"""Seconds of pause after a 429 that does not say how long to wait."""
 FAILURE_HOLDS = 10.0
-"""Seconds, or the shortest interval, for which a reading of the connection that failed counts for all."""
+"""Seconds, or the shortest interval, for which a failed read of the connection counts for all waits."""
 GOLDEN_RATIO = (5**0.5 - 1) / 2
-"""Steps of this share of an interval, one after the other, leave no large gap and no heap anywhere in it."""
+"""Successive steps of this fraction of an interval leave no large gap and no cluster anywhere in it."""
 
 
 class SharedClient:
     """
-    Sends the requests of many waits: one session, one reading of the connection, one pause when the server
-    asks.
+    Sends the requests of many waits: one session, one read of the connection, one pause when the server
+    asks for it.
     """
 
     def __init__(self) -> None:
@@ -53,17 +53,17 @@ class SharedClient:
 
     async def open(self, read_connection: ReadConnection) -> None:
         """
-        Read the connection and open the way to its server, once for all waits.
+        Read the connection and open a transport to its server, once for all waits.
 
-        :param read_connection: reads the connection, once, without blocking the event loop; all who wait for
-            it meet what it raises.
+        :param read_connection: reads the connection, once, without blocking the event loop; what it raises
+            reaches all waits.
         """
         if self._transport is None:
             await self._read_together(partial(self._connect, read_connection))
 
     async def read_again(self, step: ReadAgain, read_connection: ReadConnection) -> Settings:
         """
-        Read the connection again after a 401, once for all waits that met it.
+        Read the connection again after a 401, once for all waits that got one.
 
         :param step: what the server refused.
         :param read_connection: as for :meth:`open`.
@@ -74,10 +74,10 @@ class SharedClient:
         return self.settings
 
     async def _read_together(self, read: Callable[[], Awaitable[None]]) -> None:
-        """Let all who come while the connection is read, or soon after that failed, share what came of it."""
+        """Let waits that come during a read of the connection, or soon after it failed, share its result."""
         if self._reading is None or (self._reading.done() and clock().now() >= self._read_again_at):
             self._reading = asyncio.get_running_loop().create_task(self._read(read))
-        # whoever began it may be cancelled; the others still wait for it
+        # the wait that began it may be cancelled; the others still wait for it
         await asyncio.shield(self._reading)
 
     async def _read(self, read: Callable[[], Awaitable[None]]) -> None:
@@ -112,7 +112,7 @@ class SharedClient:
 
     def join(self, interval: float) -> None:
         """
-        Count a wait in.
+        Register a wait.
 
         :param interval: its seconds between polls.
         """
@@ -122,7 +122,7 @@ class SharedClient:
 
     def leave(self, interval: float) -> None:
         """
-        Count a wait out.
+        Unregister a wait.
 
         :param interval: as given to :meth:`join`.
         """
@@ -136,38 +136,40 @@ class SharedClient:
         self.job_list.waits = self.users
 
     def pause_left(self) -> float:
-        """Return seconds for which the server wants to be left alone by this connection; 0 for none."""
+        """Return the seconds for which this connection must pause; 0 for none."""
         return max(0.0, self._not_before - clock().now())
 
     def slot(self) -> float:
-        """Return a share of an interval, from 0 to 1, spread evenly over those who ask one by one."""
+        """Return a fraction of an interval, from 0 to 1; successive ones are spread evenly."""
         self._slot = clock().jitter() if self._slot is None else (self._slot + GOLDEN_RATIO) % 1.0
         return self._slot
 
     def take_refusals(self) -> int:
-        """Return how many requests met a 429 since this was last asked."""
+        """Return how many requests got a 429 since the last call."""
         taken, self._refusals = self._refusals, 0
         return taken
 
     def server_now(self) -> float:
-        """Return the server's clock at its newest answer, seconds since 1970; ours where it shows none."""
+        """Return the server's clock at its newest response, seconds since 1970; ours if it sent none."""
         told = server_time(self._heard)
         return told if told is not None else clock().now()
 
     def send(self, request: ApiRequest, *, patience: float = 0.0) -> Awaitable[ApiResult]:
         """
-        Carry one request, or answer it from a look that many waits share.
+        Send one request, or answer it from a poll that many waits share.
 
-        :param request: it.
+        :param request: the request.
         :param patience: seconds for which the answer may be held back while nothing changes; default 0.
+        :returns: the response, or the fault.
         """
         return self.job_list.send(request, patience=patience)
 
     def send_alone(self, request: ApiRequest) -> Awaitable[ApiResult]:
         """
-        Carry one request, whatever others have asked: for a wait's last look.
+        Send one request, whatever others have requested: for a wait's last look.
 
-        :param request: it.
+        :param request: the request.
+        :returns: the response, or the fault.
         """
         return self._send(request)
 
@@ -196,7 +198,7 @@ async def shared_client(conn_id: str, *, interval: float) -> AsyncIterator[Share
 
     :param conn_id: the connection.
     :param interval: the wait's seconds between polls.
-    :returns: the client, to be opened.
+    :returns: the client, not opened yet.
     """
     here = _clients.setdefault(asyncio.get_running_loop(), {})
     client = here.get(conn_id)
@@ -208,7 +210,7 @@ async def shared_client(conn_id: str, *, interval: float) -> AsyncIterator[Share
     finally:
         client.leave(interval)
         if client.users == 0:
-            # off the map first: who comes while it closes makes a new one
+            # removed from the map first: a wait that comes while it closes makes a new one
             if here.get(conn_id) is client:
                 del here[conn_id]
             await client.close()

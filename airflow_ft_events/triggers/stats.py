@@ -1,4 +1,4 @@
-"""What the waits of a triggerer count, through Airflow's own Stats."""
+"""The metrics of a triggerer's waits, through Airflow's own Stats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 try:
-    # the one that the triggerer sets up; the Task SDK's, which common-compat gives, stays idle in there (3.3)
+    # the one that the triggerer sets up; the Task SDK's, which common-compat gives, stays idle there (3.3)
     from airflow.observability.stats import Stats
 except ImportError:
     from airflow.providers.common.compat.sdk import Stats  # type: ignore[assignment]
@@ -45,10 +45,10 @@ def _change_waits(by: int) -> None:
 
 def count_poll(result: PollResult, client: SharedClient) -> None:
     """
-    Count a poll and what it met.
+    Count a poll and its result.
 
-    :param result: what it came to.
-    :param client: what it asked with.
+    :param result: what the poll found.
+    :param client: the client that it used.
     """
     Stats.incr(POLLS)
     if not result.asked and not result.paused:

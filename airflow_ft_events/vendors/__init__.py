@@ -1,4 +1,4 @@
-"""The server families, one file each; a new family is one more file and one more row here."""
+"""The server families, one file each; a new family is a new file and a new row here."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ FAMILIES: dict[str, str] = {
     "nebius": "Nebius",
     "together": "Together",
 }
-"""A family's name in connections and results → its name for people; the file of that name holds its facts."""
+"""A family's name in connections and results → its display name; the file of that name has its facts."""
 
 
 def vendor_for(name: str = AUTO, *, host: str = "") -> Vendor:
     """
     Find the server family of a connection.
 
-    :param name: a family's name, or ``auto`` to tell it by the host; default ``auto``.
+    :param name: a family's name, or ``auto`` to decide by the host; default ``auto``.
     :param host: the server's host name, for ``auto``.
-    :returns: the family; OpenAI's for a host that nobody knows, since look-alikes speak its words.
+    :returns: the family; OpenAI's for an unknown host, since compatible servers use its wording.
     :raises ValueError: for an unknown name.
     """
     wanted, vendors = name.strip().lower() or AUTO, _vendors()
     if wanted != AUTO:
         if wanted not in vendors:
-            raise ValueError(f"vendor {name!r} is not known; choose one of {', '.join((AUTO, *vendors))}")
+            raise ValueError(f"unknown vendor {name!r}; choose one of {', '.join((AUTO, *vendors))}")
         return vendors[wanted]
     host = host.lower()
     return next((vendor for vendor in vendors.values() if vendor.serves(host)), vendors["openai"])
@@ -47,7 +47,7 @@ def _vendors() -> dict[str, Vendor]:
 
 
 if not TYPE_CHECKING:
-    # Every Airflow process reads the names above as it starts; the facts would cost each of them some 15 ms.
+    # Every Airflow process reads the names above at its start; the facts would cost it some 15 ms.
     def __getattr__(name: str) -> object:
         if name == "VENDORS":
             return _vendors()

@@ -14,7 +14,7 @@ class _Azure(Vendor):
     __slots__ = ()
 
     def root(self, base_url: str, *, api_version: str | None) -> tuple[str, dict[str, str]]:
-        """Put the API's path behind the resource's endpoint, whichever form of it the connection holds."""
+        """Append the API's path to the resource's endpoint, whichever form of it the connection has."""
         parts = urlsplit(base_url)
         found = _API_PATH.search(parts.path)
         endpoint = urlunsplit(parts._replace(path=parts.path[: found.start()] if found else parts.path))
@@ -23,7 +23,7 @@ class _Azure(Vendor):
         return f"{endpoint}/openai/v1", {}
 
     def token_scope(self, host: str) -> str | None:
-        """Tell the scope of an Entra token; the cloud of the US government has one of its own."""
+        """Return the scope of an Entra token; the cloud of the US government has its own."""
         cloud = "us" if host.lower().endswith(".azure.us") else "com"
         return f"https://cognitiveservices.azure.{cloud}/.default"
 

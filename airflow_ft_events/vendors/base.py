@@ -13,7 +13,7 @@ from airflow_ft_events.events import Event, Order
 from airflow_ft_events.jobs import Job, JobState, Outcome
 
 READ_OF_MESSAGE = 1000
-"""Characters of a message that patterns are matched against: a pattern must not hold up an event loop."""
+"""Characters of a message that patterns are matched against: a pattern must not block an event loop."""
 
 
 class Meaning(StrEnum):
@@ -23,9 +23,9 @@ class Meaning(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     AFTERMATH = "aftermath"
-    """What the server is known to send after the end: it takes nothing back."""
+    """What the server is known to send after the end; does not revoke it."""
     RESTARTED = "restarted"
-    """The job goes on: it takes an end back."""
+    """The job goes on; revokes an end."""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -42,10 +42,11 @@ _OUTCOMES = {
 
 def signal(pattern: str, meaning: Meaning) -> tuple[re.Pattern[str], Meaning]:
     """
-    Make one row of a vendor's table of words.
+    Make one row of a vendor's table of messages.
 
-    :param pattern: regular expression that a whole message, or a whole type, must match; case does not count.
+    :param pattern: regular expression that a whole message, or a whole type, must match; case is ignored.
     :param meaning: what such an event says.
+    :returns: the row.
     """
     return re.compile(pattern, re.IGNORECASE | re.DOTALL), meaning
 
@@ -75,15 +76,15 @@ class Vendor:
     :param signals: message or type patterns and what they mean; the first match counts.
     :param base_url: where its API lives, without a trailing slash; "" if every customer has an address of
         their own.
-    :param hosts: host names, or suffixes that begin with a dot, by which ``vendor: auto`` tells it.
-    :param order: the order of its events where a page cannot tell.
-    :param pages: whether it takes ``after`` and ``limit``.
+    :param hosts: host names, or suffixes that begin with a dot, by which ``vendor: auto`` recognises it.
+    :param order: the order of its events, for when a page does not show it.
+    :param pages: whether it supports ``after`` and ``limit``.
     :param jobs_path: the path of the job list; a job is one segment below, its events two.
     :param key_header: the header that carries the key.
     :param key_prefix: what stands before the key in that header.
-    :param states: job states in lower case and what they mean; any other is unknown and waited through.
-    :param job_fields: OpenAI's name of a job's field → the name here, where it is another.
-    :param last_message: pattern of the last message of a log, where it is not the one that names the outcome.
+    :param states: job states in lower case and what they mean; any other is unknown and does not end a wait.
+    :param job_fields: OpenAI's name of a job's field → the name here, if it differs.
+    :param last_message: pattern of a log's last message, if that is not the one that states the outcome.
     :param model_message: pattern of the message that names the model, in its group ``model``.
     """
 
@@ -96,7 +97,7 @@ class Vendor:
     jobs_path: str = "/fine_tuning/jobs"
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "
-    # Python 3.11 takes a mapping proxy for a mutable default
+    # Python 3.11 considers a mapping proxy a mutable default
     states: Mapping[str, JobState] = field(default_factory=lambda: _STATES)
     job_fields: Mapping[str, str] = field(default_factory=dict)
     last_message: re.Pattern[str] | None = None
@@ -109,6 +110,7 @@ class Vendor:
         Tell whether a host belongs to this family.
 
         :param host: host name in lower case.
+        :returns: True if it does.
         """
         return any(host.endswith(known) if known.startswith(".") else host == known for known in self.hosts)
 
@@ -119,15 +121,15 @@ class Vendor:
         :param base_url: without a trailing slash.
         :param api_version: only Azure's classic path has one.
         :returns: the root, below which :attr:`jobs_path` lies, and query parameters for every request.
-        :raises ValueError: if the family has no such thing as an API version.
+        :raises ValueError: if an API version is given to a family that has none.
         """
         if api_version:
-            raise ValueError(f"'api_version' is an Azure setting, and the vendor here is {self.name}")
+            raise ValueError(f"'api_version' is an Azure setting, but the vendor here is {self.name}")
         return base_url, {}
 
     def token_scope(self, host: str) -> str | None:
         """
-        Tell what a bearer token of the vendor's identity service must be for.
+        Return the scope that a bearer token of the vendor's identity service needs.
 
         :param host: the server's host name.
         :returns: the scope; None if the family takes keys only.
@@ -145,11 +147,11 @@ class Vendor:
 
     def read_job(self, raw: dict[str, Any], *, job_id: str) -> Job:
         """
-        Read a job in this family's words.
+        Read a job in this family's format.
 
         :param raw: the job as the server described it.
         :param job_id: the job that was asked for.
-        :returns: its typed view, with OpenAI's names for its fields beside its own.
+        :returns: its typed view, with OpenAI's names for its fields in addition to its own.
         """
         known = {name: raw[own] for name, own in self.job_fields.items() if own in raw}
         return Job(
@@ -162,10 +164,10 @@ class Vendor:
 
     def meaning_of(self, event: Event) -> Meaning | None:
         """
-        Read what an event says about the job's end, by its words alone.
+        Read what an event says about the job's end, from its text alone.
 
         :param event: the event.
-        :returns: its meaning, or None if it says nothing of it, as nearly all events do.
+        :returns: its meaning; None if it says nothing about it, as nearly all events do.
         """
         kind = event.type
         if kind == "metrics":
@@ -181,6 +183,7 @@ class Vendor:
         Tell whether an event is the last that this family sends.
 
         :param event: an event of a job that has ended.
+        :returns: True if it is.
         """
         if self.last_message is not None:
             return self.last_message.fullmatch(event.message.strip()) is not None
@@ -189,7 +192,7 @@ class Vendor:
 
     def model_in(self, event: Event) -> str | None:
         """
-        Read the name of the model that the job made.
+        Read the name of the model that the job produced.
 
         :param event: the event.
         :returns: the name, or None if the event does not say it.
@@ -199,12 +202,12 @@ class Vendor:
 
     def with_signals(self, signals: Mapping[str, str]) -> Vendor:
         """
-        Add a server's own words, ahead of the family's.
+        Add a server's own messages, ahead of the family's.
 
         :param signals: regular expression for a whole message or type → ``succeeded``, ``failed`` or
             ``cancelled``.
-        :returns: a family of the same name that knows them.
-        :raises ValueError: for a pattern that is none, or another outcome.
+        :returns: a family of the same name that knows them too.
+        :raises ValueError: for an invalid pattern or outcome.
         """
         rows = []
         for pattern, outcome in signals.items():
@@ -214,6 +217,6 @@ class Vendor:
                 raise ValueError(f"'{pattern}' is not a regular expression: {fault}") from None
             except ValueError:
                 raise ValueError(
-                    f"'{pattern}' leads to {outcome!r}; an outcome is one of {', '.join(Outcome)}"
+                    f"'{pattern}' is set to {outcome!r}; an outcome is one of {', '.join(Outcome)}"
                 ) from None
         return replace(self, signals=(*rows, *self.signals))

@@ -1,4 +1,4 @@
-"""OpenAI, and the look-alikes that speak its words (recordings of 2023 to 2025, and the API reference)."""
+"""OpenAI, and compatible servers that use its wording (recordings of 2023 to 2025, and the API reference)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from airflow_ft_events.jobs import Job, JobError, JobOutcome, Outcome
 from airflow_ft_events.vendors import Meaning, Vendor
 
 STANDS_AFTER = 120.0
-"""Seconds after which a final message, or an error with a code, stands (nothing recorded came later)."""
+"""Seconds after which a final message, or an error with a code, stands (no recording has a later event)."""
 ERROR_STANDS_AFTER = 900.0
 """Seconds after which an error without a code stands, if nothing at all follows it."""
 
@@ -32,7 +32,7 @@ class Evidence:
     """
     The latest claim about a job's end, and whether anything took it back.
 
-    :param vendor: whose words are read.
+    :param vendor: the server family, whose messages are recognised.
     """
 
     def __init__(self, *, vendor: Vendor) -> None:
@@ -42,17 +42,17 @@ class Evidence:
 
     @property
     def announced(self) -> Event | None:
-        """The final message that nothing has taken back; an error-level event is none."""
+        """The final message that nothing has taken back; an error-level event does not count."""
         return self._claim.event if self._claim and not self._claim.from_error else None
 
     @property
     def announced_outcome(self) -> Outcome | None:
-        """The outcome that :attr:`announced` names."""
+        """The outcome that :attr:`announced` states."""
         return self._claim.outcome if self._claim and not self._claim.from_error else None
 
     def take(self, events: Iterable[Event], *, seen_at: float, now: float | None = None) -> None:
         """
-        Take new events.
+        Take in new events.
 
         :param events: oldest first.
         :param seen_at: the server's clock, for events without a time.
@@ -65,7 +65,7 @@ class Evidence:
             if self._claim is not None:
                 says_little = event.is_metrics or (meaning is None and event.level != "error")
                 if says_little and _time_of(event, seen_at) <= (self._claim.event.created_at or 0.0):
-                    continue  # it came late, and was made before the end that is claimed
+                    continue  # it came late, and was created before the claimed end
             if meaning is not None and meaning.outcome is not None:
                 self._claim = _Claim(meaning.outcome, event, _time_of(event, seen_at), now, from_error=False)
             elif event.level == "error":
@@ -81,11 +81,11 @@ class Evidence:
 
     def seconds_left(self, *, server_now: float, now: float | None = None) -> float | None:
         """
-        Tell how long until the claim stands: by the server's clock, and by ours or since we saw it.
+        Tell how long it takes until the claim stands: by the server's clock, and by ours or since we saw it.
 
         :param server_now: the server's clock, seconds since 1970.
         :param now: our clock; default the server's.
-        :returns: seconds, 0 or less where it stands; None if nothing is claimed.
+        :returns: seconds, 0 or less if it stands; None if nothing is claimed.
         """
         claim = self._claim
         if claim is None:
@@ -127,8 +127,8 @@ class Ending:
     """
     How a job ended.
 
-    :param outcome: the outcome; None if it has not ended, or that cannot be said yet.
-    :param seconds_left: where the events announce an end that may still be taken back: until it stands.
+    :param outcome: the outcome; None if it has not ended, or if that is not certain yet.
+    :param seconds_left: if the events announce an end that may still be taken back: until it stands.
     """
 
     outcome: JobOutcome | None = None
@@ -139,13 +139,14 @@ def how_it_ended(
     job: Job | None, events: Iterable[Event], *, job_id: str, vendor: Vendor, server_now: float
 ) -> Ending:
     """
-    Tell how a job ended: by its status, or by its whole log where its server shows no job.
+    Tell how a job ended: by its status, or by its whole log if its server shows no job.
 
     :param job: the job; None if the server shows none.
-    :param events: its log, oldest first; of a job that is shown its end will do.
+    :param events: its log, oldest first; if the job is shown, the log's end is enough.
     :param job_id: the job's id.
-    :param vendor: whose words are read.
+    :param vendor: the server family.
     :param server_now: the server's clock, seconds since 1970.
+    :returns: the ending.
     """
     if job is not None:
         outcome = JobOutcome.of_job(job)
@@ -159,13 +160,13 @@ def how_it_ended(
 
 def completed(outcome: JobOutcome, events: Sequence[Event], *, vendor: Vendor) -> JobOutcome:
     """
-    Take from the log what a job does not tell, as Together's jobs never do: its model, or why it failed.
+    Take from the log what the job does not say, as with Together's jobs: its model, or why it failed.
 
     :param outcome: how the job ended.
     :param events: the end of its log, oldest first.
-    :param vendor: whose words are read.
-    :returns: the outcome; the model of a success is the last one that the log names, the reason of a failure
-        the newest event that tells one, unless the job went on after it.
+    :param vendor: the server family.
+    :returns: the outcome; the model of a success is the last one in the log, the reason of a failure the
+        newest event that gives one, unless the job went on after it.
     """
     if outcome.succeeded and not outcome.fine_tuned_model:
         models = [model for model in map(vendor.model_in, events) if model]

@@ -1,4 +1,4 @@
-"""Streaks: what a wait has met some times in a row, and from which point on it bears that no longer."""
+"""Streaks: what has happened to a wait several times in a row, and when that ends it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from airflow_ft_events.errors import FineTuningApiError, FineTuningError, FineTuningJobNotFound
 
 LONGEST_GAP = 600.0
-"""Seconds between two polls at most, while nothing can be asked."""
+"""Maximum seconds between two polls while the server cannot be asked."""
 UNKNOWN_AFTER = 900.0
-"""Seconds without a usable answer, at the least, after which a job's state counts as unknown."""
+"""Minimum seconds without a usable answer after which a job's state counts as unknown."""
 GONE_AFTER_404S = 3
 GONE_AFTER = 120.0
-"""Seconds over which a job that was there must answer 404, at the least, to count as gone."""
+"""Minimum seconds for which a job that was there must answer 404 to count as gone."""
 
 
 @dataclass(slots=True)
 class Streak:
     """
-    Something that happens again and again.
+    Something that happens several times in a row.
 
     :param count: how many times in a row; default 0.
     :param since: when it began, seconds since 1970.
@@ -44,7 +44,7 @@ class Streak:
 
     def lasted(self, *, now: float) -> float:
         """
-        Tell since when it goes on.
+        Tell how long it has lasted.
 
         :param now: seconds since 1970.
         :returns: seconds.
@@ -53,7 +53,7 @@ class Streak:
 
     def gap(self, interval: float) -> float:
         """
-        Tell when to ask again.
+        Tell how long to wait before the next poll.
 
         :param interval: seconds between polls.
         :returns: seconds: the interval doubled for each time, up to 10 minutes, and never below the interval.
@@ -71,7 +71,8 @@ class Failures(Streak):
         Tell whether the wait must end.
 
         :param now: seconds since 1970.
-        :param most: polls in a row that may fail; the wait ends after them and 15 minutes.
+        :param most: polls in a row that may fail; the wait ends after that many and 15 minutes.
+        :returns: True if it must.
         """
         return self.count >= most and self.lasted(now=now) >= UNKNOWN_AFTER
 
@@ -83,6 +84,7 @@ class Failures(Streak):
         :param now: seconds since 1970.
         :param job_id: the job.
         :param conn_id: the connection.
+        :returns: the error.
         """
         facts = last if isinstance(last, FineTuningApiError) else None
         return FineTuningApiError(
@@ -112,7 +114,7 @@ class Failures(Streak):
 
 @dataclass(slots=True)
 class Absences(Streak):
-    """Looks in a row at which a job that was there is not found."""
+    """Polls in a row that did not find a job that was there."""
 
     def gone(
         self, *, now: float, job_id: str, conn_id: str, last: FineTuningError | None
@@ -123,8 +125,8 @@ class Absences(Streak):
         :param now: seconds since 1970.
         :param job_id: the job.
         :param conn_id: the connection.
-        :param last: what the last look met.
-        :returns: the error that says so, after three looks in a row over at least two minutes; else None.
+        :param last: the error of the last poll.
+        :returns: the error that says so, after three polls in a row over at least two minutes; else None.
         """
         seconds = self.lasted(now=now)
         if self.count < GONE_AFTER_404S or seconds < GONE_AFTER:
@@ -132,8 +134,8 @@ class Absences(Streak):
         facts = last if isinstance(last, FineTuningApiError) else None
         return FineTuningJobNotFound(
             f"Job {job_id} is gone: it was there, and the server has answered 404 to "
-            f"{self.count} looks in a row over {seconds / 60:.0f} min (connection "
-            f"{conn_id!r}). Its outcome cannot be known any more; check whether somebody "
+            f"{self.count} polls in a row over {seconds / 60:.0f} min (connection "
+            f"{conn_id!r}). Its outcome can no longer be known; check whether somebody "
             "deleted it or moved it to another project.",
             job_id=job_id,
             conn_id=conn_id,

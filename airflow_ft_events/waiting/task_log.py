@@ -1,4 +1,4 @@
-"""What a wait writes into the task log: messages as they come, one progress line a poll."""
+"""What a wait writes into the task log: messages as they come, one progress line per poll."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TaskLog:
 
     :param mode: ``messages`` (messages, and one progress line for all metrics of a poll), ``all``, or
         ``none``.
-    :param quiet: whether the log takes warnings and errors only, so that no other line is made; default
+    :param quiet: whether the log takes only warnings and errors, so that no other line is made; default
         False.
     """
 
@@ -30,10 +30,10 @@ class TaskLog:
 
     def lines(self, events: Sequence[Event], *, more_before: bool = False) -> list[Line]:
         """
-        Write down one poll's new events.
+        Write the lines for one poll's new events.
 
         :param events: oldest first.
-        :param more_before: whether there are earlier ones that were not read.
+        :param more_before: whether there are earlier ones that were not read; default False.
         :returns: a logging level and a text for each line.
         """
         if self._mode == "none" or not events:
@@ -59,7 +59,7 @@ class TaskLog:
             self._first = (step, at)
 
     def _progress(self, event: Event) -> str:
-        """One line: step, total, loss, rate, and the time left where the total is known."""
+        """One line: step, total, loss, rate, and the time left if the total is known."""
         step, total = event.step, event.total_steps
         if step is None:
             return one_line(event.message) or "Training goes on."
@@ -87,11 +87,11 @@ def _line(event: Event) -> Line:
 
 def text_of(event: Event, *, limit: int = 500) -> str:
     """
-    Write down an event for people.
+    Describe an event for people.
 
-    :param event: it.
+    :param event: the event.
     :param limit: characters of its message that are kept; default 500.
-    :returns: one line: its time, where it has one, and its message.
+    :returns: one line: its time, if it has one, and its message.
     """
     when = short_utc(event.created_at)
     text = one_line(event.message, limit=limit) or f"(no message, type {one_line(event.type, limit=60)})"

@@ -448,7 +448,7 @@ def test_replace_replaces_the_archive_of_another_job_and_warns(
     one, other = sim.job_ids
     archived(one, place.path("log.jsonl"), incremental=True)
     check(place, "log.jsonl", archived(other, place.path("log.jsonl")), sim.list_events(other))
-    assert f"is that of job {one} and is replaced" in logs.text
+    assert f"belongs to job {one} and is replaced" in logs.text
 
 
 # damage
@@ -464,7 +464,7 @@ def test_a_damaged_archive_is_not_read(form: Any, place: Place, simulated: Any, 
     good = place.read(part)
     damaged = bytes([*good[:-1], good[-1] ^ 1])
     place.write(part, damaged)
-    with pytest.raises(FineTuningArchiveError, match="is not what its manifest says: the sha256"):
+    with pytest.raises(FineTuningArchiveError, match="does not match its manifest: the sha256"):
         read_archive(place.path(name))
     # the next run mends it, though the log is the same and the file has its size
     check(place, name, archived(sim.job_id, place.path(name), **options), events_of(20))
@@ -514,7 +514,7 @@ def test_a_log_without_its_new_manifest_loses_nothing_although_the_server_forgot
     ("content", "problem"),
     [
         (b"", "Expecting value"),
-        (b"[]", "no JSON object"),
+        (b"[]", "not a JSON object"),
         (b'{"manifest_version": 2}', "version is 2"),
         (b'{"manifest_version": 1}', "job_id"),
         (b"[" * 100_000, "recursion"),
@@ -589,5 +589,5 @@ def test_there_is_no_archive_where_none_is(place: Place) -> None:
 @LOCAL
 def test_a_file_of_something_else_is_no_archive(content: bytes, place: Place) -> None:
     place.write("log.jsonl", content)
-    with pytest.raises(FineTuningArchiveError, match=r"its event \d is no JSON object"):
+    with pytest.raises(FineTuningArchiveError, match=r"its event \d is not a JSON object"):
         read_archive(place.path("log.jsonl"))

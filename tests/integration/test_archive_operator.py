@@ -147,11 +147,11 @@ def test_the_report_lies_beside_the_log_and_goes_when_it_would_show_another_one(
         ({"path": None}, "It must name the archive's file"),
         ({"path": "file:///"}, "It must name the archive's file"),
         ({"path": "s3://bucket/logs/"}, "It must name the archive's file"),
-        ({"path": "s3://log.jsonl"}, "names no file in a bucket"),
-        ({"path": "s3://aws_default@bucket"}, "names no file in a bucket"),
-        ({"path": "/data/../etc/log.jsonl"}, r"holds a . or .. as a folder"),
-        ({"path": "/data/a\x00.jsonl"}, "holds a control character"),
-        ({"path": "/data/a\n.jsonl"}, "holds a control character"),
+        ({"path": "s3://log.jsonl"}, "is not a file in a bucket"),
+        ({"path": "s3://aws_default@bucket"}, "is not a file in a bucket"),
+        ({"path": "/data/../etc/log.jsonl"}, r"contains . or .. as a folder"),
+        ({"path": "/data/a\x00.jsonl"}, "contains a control character"),
+        ({"path": "/data/a\n.jsonl"}, "contains a control character"),
         ({"file_format": "csv"}, "must be one of jsonl, parquet"),
         ({"compression": "zip"}, "for jsonl it must be one of 'infer', None, 'gzip'"),
         ({"compression": "snappy"}, "for jsonl it must be one of"),
@@ -165,7 +165,7 @@ def test_the_report_lies_beside_the_log_and_goes_when_it_would_show_another_one(
         ({"path": "/a/log.jsonl", "file_format": "parquet"}, "ends in .jsonl, and file_format is 'parquet'"),
         ({"path": "/a/{{ x }}.jsonl", "file_format": "parquet"}, "they must agree"),
         ({"overwrite": "append"}, "must be one of replace, keep, error"),
-        ({"incremental": True, "overwrite": "keep"}, "speaks against it"),
+        ({"incremental": True, "overwrite": "keep"}, "contradicts overwrite"),
         ({"settle": -1}, "seconds from 0 to 86,400"),
         ({"job_id": "../../etc/passwd"}, "The job_id is"),
         ({"conn_id": " "}, "The conn_id is empty"),
@@ -187,7 +187,7 @@ def test_what_cannot_work_is_refused_when_the_dag_is_parsed(options: Any, messag
 )
 def test_a_password_in_a_path_is_refused_and_not_shown(path: str) -> None:
     for options in ({}, {"compression": None}, {"file_format": "parquet"}):
-        with pytest.raises(FineTuningInputError, match="holds a password") as caught:
+        with pytest.raises(FineTuningInputError, match="contains a password") as caught:
             operator(path, **options)
         assert "ter2" not in str(caught.value)
     with pytest.raises(FineTuningInputError) as caught:

@@ -78,7 +78,7 @@ def test_the_gate_refuses_the_archive_of_another_job(
     connect(sim)
     one, other = sim.job_ids
     archive(one, tmp_path / "log.jsonl", task)
-    with pytest.raises(FineTuningArchiveError, match=f"is that of job {one}"):
+    with pytest.raises(FineTuningArchiveError, match=f"belongs to job {one}"):
         gate(other, task, "train_loss < 100", archive=str(tmp_path / "log.jsonl"))
 
 

@@ -161,7 +161,7 @@ def test_a_job_that_did_not_succeed_closes_the_gate_whatever_its_metrics(
                 "limit": None,
                 "step": None,
                 "passed": False,
-                "reason": f"not judged: the job {'was ' * (status == 'cancelled')}{status}",
+                "reason": f"not evaluated: the job {'was ' * (status == 'cancelled')}{status}",
             }
         ],
     }
@@ -205,7 +205,7 @@ def test_without_a_job_route_the_events_decide(
         gate(ended(sim, 0.5))
     fresh = [event | {"offset": 0} for event in training(0.5, end=family.success)]
     job_id = sim.add_job(events=fresh)
-    with pytest.raises(FineTuningError, match=r"too fresh: something may take it back for another \d+ s"):
+    with pytest.raises(FineTuningError, match=r"too recent: it may still be taken back for another \d+ s"):
         gate(job_id)
     assert task.pushed == {}
     clock.sleep(121)
@@ -251,7 +251,7 @@ def test_given_events_are_judged_and_not_read(server: Simulator, gate: Any) -> N
 
 @pytest.mark.parametrize("given", ["None", "[{}]", {"id": "x"}, 3, [None], ["ftevent-1"], [{}, 7]])
 def test_events_that_are_no_list_of_events_are_refused(given: Any, server: Simulator, gate: Any) -> None:
-    with pytest.raises(FineTuningInputError, match=r"events (is|holds)"):
+    with pytest.raises(FineTuningInputError, match=r"events (is|contains)"):
         gate(ended(server, 0.5), events=given)
     assert server.requests == []
 

@@ -36,7 +36,7 @@ def test_an_extra_that_is_no_json_is_refused_and_not_left_out(
     monkeypatch.setenv("AIRFLOW_CONN_MISTYPED", json.dumps(told))
     for error in both(FineTuningHook("mistyped"), "get_job", "ftjob-1"):
         assert isinstance(error, FineTuningInputError)
-        assert "'mistyped': its extra is no JSON" in str(error)
+        assert "'mistyped': its extra is not JSON" in str(error)
 
 
 def test_a_setting_that_means_nothing_is_named_beside_a_404(simulated: Any, connect: Any, both: Any) -> None:
@@ -45,7 +45,7 @@ def test_a_setting_that_means_nothing_is_named_beside_a_404(simulated: Any, conn
     connect(sim.base_url, key=sim.api_key, **extra)
     for error in both(FineTuningHook(), "get_job", sim.job_id):
         assert isinstance(error, FineTuningJobNotFound)
-        assert "since it means nothing here: 'api-version'" in str(error)
+        assert "as unknown: 'api-version'" in str(error)
 
 
 def test_a_base_url_without_its_path_is_among_the_reasons_of_a_404(

@@ -1,4 +1,4 @@
-"""What differs from one server family to the next; a new family is one more file and one more row here."""
+"""The differences between server families; a new family is a new file and a new row here."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ _FAMILIES: tuple[tuple[Dialect, ...], ...] = (
 )
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for family in _FAMILIES for dialect in family}
 DEFAULT = OpenAIDialect.name
-"""Whose server it is where nobody says so."""
+"""The server that is simulated by default."""
 
-# A gateway that never heard of a route answers before it knows whose dialect to speak.
+# A gateway without a route answers before it knows which dialect to use.
 NO_ROUTE = Problem(status=404, body={"detail": "Not Found"})
 
 
 def dialect_for(vendor: str) -> Dialect:
-    """Return the dialect of a vendor.
+    """
+    Return the dialect of a vendor.
 
-    :raises ValueError: if there is none; the message names those that exist.
+    :raises ValueError: if there is none; the message lists those that exist.
     """
     try:
         return DIALECTS[vendor]

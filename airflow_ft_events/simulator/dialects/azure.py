@@ -60,7 +60,7 @@ class AzureRun(Run):
         )
 
     def _over(self, first: float, last: float, *messages: str) -> float:
-        """Say messages one after the other between two shares of the duration; return the last one's time."""
+        """Add messages one after the other between two fractions of the duration; return the last time."""
         at = 0.0
         for index, message in enumerate(messages):
             at = self.duration * (first + (last - first) * index / len(messages))
@@ -83,7 +83,7 @@ class AzureRun(Run):
 
 
 class AzureDialect(Dialect):
-    """The classic path: ``api-version`` is needed; a key goes into ``api-key``, a token is a bearer."""
+    """The classic path: requires ``api-version``; a key goes into ``api-key``, a token is a bearer token."""
 
     name = vendor = "azure"
     base_path = "/openai"
@@ -126,7 +126,7 @@ class AzureDialect(Dialect):
 
 
 class AzureV1Dialect(AzureDialect):
-    """The v1 path: no API version, and the key may be a bearer too, as OpenAI's own client sends it."""
+    """The v1 path: no API version, and the key may also be a bearer token, as OpenAI's client sends it."""
 
     name = "azure-v1"
     base_path = "/openai/v1"

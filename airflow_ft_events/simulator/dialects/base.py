@@ -1,4 +1,4 @@
-"""The contract of a dialect: what a server of one family does, with OpenAI's ways where a family has none."""
+"""The contract of a dialect: what a server of one family does; by default what OpenAI does."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """An error answer, before it is encoded."""
+    """An error response, before it is encoded."""
 
     status: int
     body: Any
 
 
 class Dialect:
-    """A family of servers; each of its own is one small class that says what differs.
+    """
+    A family of servers; each family is one small class that says what differs.
 
-    ``name`` is what ``--vendor`` takes, ``vendor`` what a connection to such a server names.
+    ``name`` is the value for ``--vendor``, ``vendor`` the one in a connection to such a server.
     """
 
     name: ClassVar[str]
@@ -57,10 +58,10 @@ class Dialect:
         version = {"api_version": self.api_version} if self.api_version else {}
         return {"vendor": self.vendor} | version
 
-    # what is asked
+    # requests
 
     def route(self, *, method: str, path: str, query: Mapping[str, str]) -> Route | Problem:
-        """Return what a request asks for, or the answer for a path that the family does not have."""
+        """Return what a request asks for, or the response for a path that the family does not have."""
         root = f"{self.base_path}{self.jobs_path}"
         found: tuple[str, Route] | None = None
         if path.rstrip("/") == root or path.startswith(f"{root}/"):
@@ -82,7 +83,8 @@ class Dialect:
     def check_key(
         self, *, headers: Mapping[str, str], api_key: str, tokens: Collection[str]
     ) -> Problem | None:
-        """Return what a request without the right key gets, or None if the key is right.
+        """
+        Return what a request without the right key gets, or None if the key is right.
 
         :param headers: the request's.
         :param api_key: the right key.
@@ -101,17 +103,18 @@ class Dialect:
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         return given.strip() if scheme.lower() == "bearer" else ""
 
-    # what is answered
+    # responses
 
     def fill(self, raw: Mapping[str, Any], *, created_at: int, rng: random.Random) -> dict[str, Any]:
-        """Return an event with the keys that the family's events have; what is there stays as it is."""
+        """Return an event with the keys that the family's events have; existing keys are not changed."""
         return fill_event(raw, created_at=created_at, rng=rng)
 
     def job(self, job: dict[str, Any], *, changed_at: float) -> dict[str, Any]:
-        """Return the job object in the family's shape.
+        """
+        Return the job object in the family's format.
 
-        :param job: it, in OpenAI's.
-        :param changed_at: since when it has its status, seconds since 1970.
+        :param job: the job object, in OpenAI's format.
+        :param changed_at: when its status last changed, seconds since 1970.
         """
         return job | {"status": self.states.get(job["status"], job["status"])}
 
@@ -133,7 +136,7 @@ class Dialect:
         param: str | None = None,
         code: str | None = None,
     ) -> Problem:
-        """Return an error answer in the family's shape."""
+        """Return an error response in the family's format."""
         error = {"message": message, "type": kind, "param": param, "code": code}
         return Problem(status=status, body={"error": error})
 
@@ -151,11 +154,11 @@ class Dialect:
         return self.problem(404, text, param="fine_tune_id", code="fine_tune_not_found")
 
     def no_such_cursor(self, cursor: str) -> Problem:
-        """Return what a request gets whose ``after`` names nothing."""
+        """Return what a request gets whose ``after`` does not exist."""
         return self.problem(404, f"No such object: {cursor}", param="after", code="not_found")
 
     def bad_limit(self, limit: str) -> Problem:
-        """Return what a request gets whose ``limit`` is no positive number."""
+        """Return what a request gets whose ``limit`` is not a positive number."""
         return self.problem(400, f"Invalid limit: {limit!r} is not a positive integer", param="limit")
 
     def already_ended(self, job_id: str, status: str) -> Problem:
@@ -163,7 +166,7 @@ class Dialect:
         return self.problem(400, f"Job has already completed: {job_id} ({status})", code="invalid_state")
 
     def failure(self, status: int) -> Problem:
-        """Return the body for a status that a fault asks for without one."""
+        """Return the body for a fault's status, if it comes without one."""
         if status == 429:
             text = "Rate limit reached. Please try again later."
             return self.problem(429, text, kind="requests", code="rate_limit_exceeded")
@@ -174,7 +177,7 @@ class Dialect:
 
 
 def masked(key: str) -> str:
-    """Show a key as servers do that refuse it: both ends, stars between."""
+    """Show a key the way servers do that refuse it: both ends, stars in between."""
     if len(key) < 20:
         return key[:2] + "*" * max(len(key) - 2, 6)
     return key[:8] + "*" * (len(key) - 12) + key[-4:]

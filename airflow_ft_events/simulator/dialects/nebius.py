@@ -13,7 +13,7 @@ _ERROR = {"code": "internal_error", "message": "Training failed", "param": None}
 
 
 class NebiusRun(Run):
-    """Nebius: four events and no metrics, as recorded; the status comes with the last, a cancel has none."""
+    """Nebius: four events, no metrics, as recorded; the status changes with the last, a cancel has none."""
 
     def build(self, outcome: str) -> SimulatedJob:
         self.say(0, "Job is submitted", data={})

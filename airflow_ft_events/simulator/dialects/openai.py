@@ -22,7 +22,7 @@ _VALIDATION_ERROR = {
 
 
 class OpenAIRun(Run):
-    """OpenAI's words: the status names the end 7 s before the last event, a cancel a minute before."""
+    """OpenAI's messages: the status shows the end 7 s before the last event, a cancel a minute before."""
 
     def build(self, outcome: str) -> SimulatedJob:
         files = f"{self.details['training_file']} and validation file: {self.details['validation_file']}"
@@ -90,7 +90,7 @@ class OpenAIRun(Run):
                 text += self._validation(data, "valid", "validation", left)
             if step in epoch_ends:
                 text += self._validation(data, "full_valid", "full validation", left)
-            # Real servers hand out the keys shortest first.
+            # Real servers send the shortest keys first.
             data = dict(sorted(data.items(), key=lambda item: (len(item[0]), item[0])))
             self.say(first + gap * (step - 1), text, kind="metrics", data=data)
 

@@ -13,7 +13,7 @@ from airflow_ft_events.simulator.jobs import Cancelling, SimulatedJob, iso_time,
 from airflow_ft_events.simulator.training import Run
 
 _HEX = "0123456789abcdef"
-# The first that fits; recorded logs kept the messages and lost the types.
+# The first match counts; recorded logs kept the messages and lost the types.
 _TYPES = (
     (r"Fine.?tun(e|ing) request created", "JOB_PENDING"),
     (r"Job started", "JOB_START"),
@@ -38,7 +38,7 @@ def _type_of(message: str) -> str:
 
 
 class TogetherRun(Run):
-    """Together: an event an epoch; the status comes with ``Job finished``."""
+    """Together: an event per epoch; the status changes with ``Job finished``."""
 
     def build(self, outcome: str) -> SimulatedJob:
         self._tell(0, "Fine tune request created")

@@ -241,7 +241,7 @@ def test_a_refusal_says_what_happened_to_which_job_and_what_to_do(
 
 ADVICE: dict[int, tuple[type[FineTuningApiError], str]] = {
     302: (FineTuningApiError, "redirects are not followed"),
-    400: (FineTuningApiError, "Check what it names"),
+    400: (FineTuningApiError, "Check the reason above"),
     401: (FineTuningAuthError, "Check the API key in 'Password' of connection 'tuning'"),
     403: (FineTuningAuthError, "permissions, organization and project"),
     404: (FineTuningJobNotFound, "Check the job id"),

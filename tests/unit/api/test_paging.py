@@ -548,8 +548,8 @@ def test_a_server_that_ignores_after_and_says_nothing_of_more_brings_each_event_
         pytest.param(b"{}", "no list named 'data'", id="without-data"),
         pytest.param(b'{"data": null}', "no list named 'data'", id="null-data"),
         pytest.param(b'{"data": {"0": {}}}', "no list named 'data'", id="data-is-an-object"),
-        pytest.param(b'{"data": [1, 2]}', "no objects", id="numbers-for-events"),
-        pytest.param(b'{"data": [{"id": "a"}, null]}', "no objects", id="a-null-event"),
+        pytest.param(b'{"data": [1, 2]}', "not objects", id="numbers-for-events"),
+        pytest.param(b'{"data": [{"id": "a"}, null]}', "not objects", id="a-null-event"),
     ],
 )
 def test_an_answer_that_is_no_page_is_an_answer_error(kit: Any, body: bytes, words: str) -> None:

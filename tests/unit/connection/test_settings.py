@@ -239,7 +239,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a-key-with-a-null-byte": ({"password": "sk-one\x00"}, ("'Password'",)),
     "a-key-that-is-not-ascii": ({"password": "sk-ключ-123456"}, ("'Password'", "not ASCII")),
     "a-host-without-scheme": ({"host": "tuning.example/v1"}, ("'Host'", "https://tuning.example/v1")),
-    "a-host-and-port-without-scheme": ({"host": "tuning.example:8443"}, ("'Host'", "without http")),
+    "a-host-and-port-without-scheme": ({"host": "tuning.example:8443"}, ("'Host'", "needs http")),
     "another-scheme": ({"host": "ftp://tuning.example"}, ("'Host'", "ftp://tuning.example")),
     "a-file": ({"host": "file:///etc/passwd"}, ("'Host'", "host name")),
     "a-scheme-only": ({"host": "https://"}, ("'Host'", "host name")),
@@ -337,8 +337,8 @@ BAD |= {
     "a-header-value-with-a-line-break": (extra(headers={"X-Team": "a\r\nb"}), ("'X-Team'", "line break")),
     "a-header-value-that-is-not-ascii": (extra(headers={"X-Team": "Zoë"}), ("'X-Team'",)),
     "headers-that-are-no-json": (extra(headers="{no"), ("'headers'", "not JSON")),
-    "headers-that-are-a-list": (extra(headers='["a"]'), ("'headers'", "object of texts")),
-    "headers-that-hold-numbers": (extra(headers={"X-Team": 7}), ("'headers'", "object of texts")),
+    "headers-that-are-a-list": (extra(headers='["a"]'), ("'headers'", "object with text values")),
+    "headers-that-hold-numbers": (extra(headers={"X-Team": 7}), ("'headers'", "object with text values")),
     "an-organization-with-a-line-break": (extra(organization="org\n1"), ("'organization'",)),
     "a-project-that-is-a-number": (extra(project=7), ("'project'", "text")),
     "a-signal-that-is-no-pattern": (extra(signals={"(": "failed"}), ("'('", "regular expression")),
@@ -447,7 +447,7 @@ def test_what_only_the_task_can_know_is_let_through_when_the_dag_is_parsed(job_i
 
 @pytest.mark.parametrize("value", [0, -1, True, "3", 2.0, [], float("nan")])
 def test_a_count_that_is_none_is_refused_by_name(value: object) -> None:
-    with pytest.raises(FineTuningInputError, match=r"max_events is .*whole number from 1"):
+    with pytest.raises(FineTuningInputError, match=r"max_events is .*whole number of at least 1"):
         check_count("max_events", value)
 
 

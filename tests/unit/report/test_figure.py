@@ -230,7 +230,7 @@ def test_nan_and_infinity_leave_a_gap_and_a_mark() -> None:
 def test_a_log_without_numbers_makes_an_empty_figure_with_a_sentence() -> None:
     figure = training_figure([said("Created fine-tuning job"), said("Fine-tuning job started")])
     assert not figure.data
-    assert figure.layout.annotations[0].text == f"{NO_METRICS}<br>It holds 2 messages."
+    assert figure.layout.annotations[0].text == f"{NO_METRICS}<br>It has 2 messages."
     assert training_figure([]).layout.annotations[0].text == NO_METRICS
 
 
