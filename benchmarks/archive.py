@@ -1,4 +1,4 @@
-"""What archiving a 100,000-event log costs beside reading it, in time and in memory."""
+"""What archiving a 100,000-event log costs compared with reading it, in time and memory."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _peak() -> int:
 
 
 def _measure_memory(job_id: str, form: str) -> None:
-    """In a process of its own: what archiving adds to what the process had when everything was imported."""
+    """In a process of its own: what archiving adds to the memory that the imports took."""
     import airflow_ft_events.archive.writer
     import airflow_ft_events.hooks.fine_tuning
     import airflow_ft_events.transfers.fine_tuning_to_object_storage  # noqa: F401
@@ -86,15 +86,17 @@ def _memory(job_id: str, form: str) -> dict[str, int]:
 
 
 def run() -> bool:
-    """Print seconds, ratios and megabytes; say whether those of jsonl are within their limits."""
+    """Print seconds, ratios and megabytes; return whether those of jsonl are within their limits."""
     logging.getLogger("airflow").setLevel(logging.ERROR)
     logging.getLogger("airflow.task").setLevel(logging.ERROR)
     with running_simulator("--steps", str(EVENTS - 8), "--ended") as server:
         os.environ["AIRFLOW_CONN_FINE_TUNING_DEFAULT"] = server.connection
         job_id = server.job_ids[0]
-        _seconds(job_id, LIMITED)  # the first time imports what the others need as well
-        print(f"Archiving {EVENTS:,} events to a local folder, beside reading them with iter_pages alone,")
-        print(f"medians of {ROUNDS} pairs; memory is the peak above the process's start, imports done:")
+        _seconds(job_id, LIMITED)  # the first time includes imports that the others need as well
+        print(
+            f"Archiving {EVENTS:,} events to a local folder, compared with only reading them with iter_pages;"
+        )
+        print(f"medians of {ROUNDS} pairs; memory is the peak above that of the process after its imports:")
         good = True
         for form in FORMS:
             pairs = [_seconds(job_id, form) for _ in range(ROUNDS)]

@@ -1,8 +1,9 @@
 """
-How soon a task ends after its job: the real Airflow on PostgreSQL, against what Airflow itself takes.
+How soon a task ends after its job: in a real Airflow on PostgreSQL, compared with what Airflow itself takes.
 
-The jobs end one by one and not all at once, and a task that asks nobody ends between each two of them: else a
-hundred tasks would queue for the workers of one machine, and the queue would be measured, not the detection.
+The jobs end one by one and not all at once, and between any two of them a task ends that polls nothing:
+otherwise a hundred tasks would queue for the workers of one machine, and the benchmark would measure the
+queue, not the detection.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PATIENCE = 900.0
 
 
 def run() -> bool:
-    """Print how soon tasks end; say whether it is within the limit."""
+    """Print how soon tasks end; return whether it is within the limit."""
     try:
         with all_ended() as started, postgresql(started) as database, tempfile.TemporaryDirectory() as home:
             airflow = LiveAirflow(Path(home), database, started, dags=DAGS)

@@ -1,4 +1,4 @@
-"""What a Dag file pays for importing the sensor and the operator, over airflow.sdk, inside one process."""
+"""The cost to a Dag file of importing the sensor and the operator, on top of airflow.sdk, in one process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print(taken * 1000, len(set(sys.modules) - before), "requests" in sys.modules, "
 
 
 def run() -> bool:
-    """Print milliseconds and modules; say whether they are within the limit."""
+    """Print milliseconds and modules; return whether they are within the limit."""
     compileall.compile_dir(PACKAGE, quiet=1)  # as pip does when it installs
     taken: list[float] = []
     modules, heavy = 0, False
@@ -36,7 +36,7 @@ def run() -> bool:
         taken.append(float(printed[-4]))
         modules, heavy = int(printed[-3]), "True" in printed[-2:]
     median = statistics.median(taken)
-    print(f"Importing sensor and operator over airflow.sdk, median of {ROUNDS} processes:")
+    print(f"Importing sensor and operator on top of airflow.sdk, median of {ROUNDS} processes:")
     within = "yes" if median <= LIMIT_MS else "NO"
     print(
         f"  {median:.1f} ms (from {min(taken):.1f} to {max(taken):.1f}), {modules} modules"

@@ -1,4 +1,4 @@
-"""A trigger that does nothing but wait for a moment: what Airflow itself takes to resume a task."""
+"""A trigger that only waits until a moment: measures what Airflow itself takes to resume a task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 class MomentTrigger(BaseTrigger):
     """
-    Wait for a moment, to the millisecond: Airflow's own DateTimeTrigger looks at the clock once a second.
+    Wait until a moment, to the millisecond: Airflow's own DateTimeTrigger checks the clock once a second.
 
     :param moment: seconds since 1970.
     """

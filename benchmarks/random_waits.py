@@ -1,13 +1,13 @@
 """
-Some thousand random waits, written down: what each asked, when, and what it came to.
+Records some thousand random waits: what each requested, when, and how it ended.
 
-A change of the package's inside must not change them. Record them before and after, and compare::
+An internal change of the package must not change them. Record them before and after, and compare::
 
     python -m benchmarks.random_waits record --count 3000 FILE
     python -m benchmarks.random_waits compare BEFORE AFTER
 
-The servers and their faults are drawn here from a seed, with nothing of the package, so the same seed gives
-the same world whatever the package does. Time is driven: nothing is slept for, nothing leaves the process.
+The servers and their faults are generated here from a seed, without using the package, so the same seed gives
+the same world whatever the package does. Time is simulated: nothing sleeps, nothing leaves the process.
 """
 
 from __future__ import annotations
@@ -445,7 +445,7 @@ def _wired(world: World, clock: Any) -> Iterator[None]:
 
 
 def record(count: int, first: int, to: Path) -> None:
-    """Write down so many waits, one line each."""
+    """Record that many waits, one line each."""
     began, ends = time.monotonic(), Counter[str]()
     with to.open("w") as file:
         for seed in range(first, first + count):

@@ -1,4 +1,4 @@
-"""How long it takes to read a 10,000-event log in pages of 100, beside the official client and the floor."""
+"""How long reading a 10,000-event log in pages of 100 takes, beside the official client and the minimum."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _floor(base_url: str, key: str, job_id: str) -> int:
 
 
 def run() -> bool:
-    """Print seconds and ratios; say whether they are within their limits."""
+    """Print times and ratios; return whether they are within their limits."""
     import openai
 
     from airflow_ft_events.hooks.fine_tuning import FineTuningHook
@@ -53,7 +53,7 @@ def run() -> bool:
             return sum(1 for _ in client.fine_tuning.jobs.list_events(job_id, limit=PAGE))
 
         async def alist() -> tuple[float, int]:
-            # the loop, its session and the HTTP library's import belong to the process, not to the reading
+            # the loop, its session and the import of the HTTP library belong to the process, not to reading
             await hook.aget_job(job_id)
             started = time.perf_counter()
             count = len(await hook.alist_events(job_id))
@@ -68,7 +68,7 @@ def run() -> bool:
         counts: dict[str, int] = {}
         for round_ in range(ROUNDS + 1):
             for name, reader in readers.items():
-                gc.collect()  # nobody pays for the garbage of another
+                gc.collect()  # no reader pays for the garbage of another
                 started = time.perf_counter()
                 counts[name] = reader()
                 seconds[name].append(time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""What a thousand waits cost, beside a bare aiohttp loop and the openai provider's batch trigger."""
+"""The cost of a thousand waits, beside a bare aiohttp loop and the openai provider's batch trigger."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Wait = Callable[[], Awaitable[object]]
 ANSWER_AFTER = 0.05
 SECONDS = 10.0
 ROUNDS = 5
-"""How often single waits and the bare loop are measured in turn.
+"""How often individual waits and the bare loop are measured in turn.
 
-Each pair gives a ratio, and the median of these counts: a machine's speed drifts, and less within a pair. For
-what is measured in seconds the round with the least CPU counts: the others ran beside other programs.
+Each pair gives a ratio, and the median counts: a machine's speed drifts, but less within a pair. For what is
+measured in seconds, the round with the least CPU counts: the others ran beside other programs.
 """
 SETTLE = 5.0
-"""Seconds before counting starts: every wait has made its first look by then."""
+"""Seconds before counting starts: every wait has polled once by then."""
 
 
 @dataclass
 class Cost:
-    """What a case cost while it was counted."""
+    """The cost of a case while it was measured."""
 
     waits: int
     requests: int
@@ -45,18 +45,18 @@ class Cost:
     stall: float
     megabytes: float
     at_work: float
-    """The longest of this thread's own work in one stall; what is missing went to other programs."""
+    """This thread's own work in the longest stall; the rest of the time went to other programs."""
 
     @property
     def cpu_ms(self) -> float:
-        """Milliseconds of CPU a request."""
+        """Milliseconds of CPU per request."""
         return self.cpu / max(self.requests, 1) * 1000
 
     def line(self, name: str) -> str:
         """One line for people."""
         return (
-            f"  {name:<34} {self.requests / self.seconds:7.0f} requests/s   {self.cpu_ms:6.3f} ms CPU a "
-            f"request   {self.cpu / self.seconds / self.waits * 1e6:7.1f} us CPU/s a wait   worst stall "
+            f"  {name:<34} {self.requests / self.seconds:7.0f} requests/s   {self.cpu_ms:6.3f} ms CPU per "
+            f"request   {self.cpu / self.seconds / self.waits * 1e6:7.1f} us CPU/s per wait   worst stall "
             f"{self.stall:6.3f} s ({self.at_work:.3f} s at work)   {self.megabytes:6.1f} MB"
         )
 
@@ -89,7 +89,7 @@ def _megabytes() -> float:
 
 
 def _full_collection() -> float:
-    """Seconds that a full garbage collection takes; what is there now is left out of later ones."""
+    """Seconds that a full garbage collection takes; objects that exist now are left out of later ones."""
     started = time.perf_counter()
     gc.collect()
     taken = time.perf_counter() - started
@@ -98,7 +98,7 @@ def _full_collection() -> float:
 
 
 class _WatchedSelector(selectors.DefaultSelector):
-    """Notes for how long the loop was busy between two looks at its sockets; a ticking task costs more."""
+    """Records how long the loop was busy between two checks of its sockets; a ticking task costs more."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class _WatchedSelector(selectors.DefaultSelector):
 
 
 def _measure(base_url: str, waits: Callable[[], AbstractAsyncContextManager[list[Wait]]]) -> Cost:
-    """Run waits in an event loop of their own, and count once all have made their first look."""
+    """Run waits in an event loop of their own, and count once all have polled once."""
     selector = _WatchedSelector()
 
     async def measure() -> Cost:
@@ -216,17 +216,17 @@ def _compare(base_url: str) -> None:
     else:
         print(peer.line("openai provider, 100 waits"))
         few = _ours(base_url, 100, 1.0, log_events="messages", shared=False)
-        print(few.line("100 waits every 1 s, singly"))
+        print(few.line("100 waits every 1 s, each polling"))
         rate = (few.requests / few.seconds) / (peer.requests / peer.seconds)
         print(
             f"    100 waits beside 100: {rate:.1f} times its requests/s, "
-            f"{few.cpu_ms / peer.cpu_ms:.2f} of its CPU a request, "
+            f"{few.cpu_ms / peer.cpu_ms:.2f} of its CPU per request, "
             f"{few.stall / peer.stall:.3f} of its worst stall"
         )
 
 
 def run() -> bool:
-    """Measure in a process whose Airflow writes warnings only: a log line costs more than a poll does."""
+    """Measure in a process whose Airflow logs only warnings: a log line costs more than a poll does."""
     environment = {**os.environ, "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"}
     return (
         subprocess.run([sys.executable, "-m", "benchmarks.waits"], env=environment, check=False).returncode
@@ -235,7 +235,7 @@ def run() -> bool:
 
 
 def measure() -> bool:
-    """Print what waits cost; say whether it is within the limits."""
+    """Print what waits cost; return whether it is within the limits."""
     for name in ("httpx", "httpx2", "openai", "airflow.providers.openai"):
         logging.getLogger(name).setLevel(logging.WARNING)
     import aiohttp  # noqa: F401 - not counted as a wait's memory
@@ -263,25 +263,26 @@ def measure() -> bool:
         singles, bares = [], []
         for _ in range(ROUNDS):
             singles.append(_ours(base_url, 1000, 1.0, log_events="messages", shared=False))
-            print(singles[-1].line("1,000 waits every 1 s, singly"))
+            print(singles[-1].line("1,000 waits every 1 s, each polling"))
             bares.append(_bare(base_url, 1000, 1.0))
             print(bares[-1].line("bare aiohttp, the same requests"))
         single = min(singles, key=lambda cost: cost.cpu_ms)
         ratios = [ours.cpu_ms / bare.cpu_ms for ours, bare in zip(singles, bares, strict=True)]
         print(
-            f"    CPU a request beside the bare loop, pair by pair: {', '.join(f'{r:.2f}' for r in ratios)}"
+            "    CPU per request compared with the bare loop, pair by pair: "
+            f"{', '.join(f'{r:.2f}' for r in ratios)}"
         )
         check("polls/s", single.requests / single.seconds, 900, least=True)
-        check("CPU a request, of the bare loop's", statistics.median(ratios), 1.8)
-        check("ms of CPU a request", single.cpu_ms, 0.6)
+        check("CPU per request, of the bare loop's", statistics.median(ratios), 1.8)
+        check("ms of CPU per request", single.cpu_ms, 0.6)
         check("worst stall, s", single.stall, 0.15)
         check("MB above an idle process", max(cost.megabytes for cost in singles), 30)
         looks = _ours(base_url, 1000, 1.0, log_events="none", shared=True)
-        print(looks.line("1,000 waits every 1 s, shared looks"))
-        check("requests an interval", looks.requests / looks.seconds, 20)
-        check("CPU a wait, of the single case", looks.cpu / single.cpu, 0.1)
+        print(looks.line("1,000 waits every 1 s, shared polls"))
+        check("requests per interval", looks.requests / looks.seconds, 20)
+        check("CPU per wait, of the individual case", looks.cpu / single.cpu, 0.1)
         many = _ours(base_url, 5000, 5.0, log_events="messages", shared=False)
-        print(many.line("5,000 waits every 5 s, singly"))
+        print(many.line("5,000 waits every 5 s, each polling"))
         check("worst stall, s", many.stall, 0.5)
         _compare(base_url)
     return good

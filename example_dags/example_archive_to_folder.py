@@ -38,7 +38,7 @@ def example_ft_archive_to_folder() -> None:
         task_id="wait_for_job",
         job_id="{{ params.job_id }}",
         deferrable=True,
-        raise_on_failure=False,  # the log of a job that failed is worth keeping, too
+        raise_on_failure=False,  # the log of a failed job is worth keeping, too
         poke_interval=5,  # seconds; a minute is enough for jobs that take hours
         timeout=timedelta(days=2).total_seconds(),
     )

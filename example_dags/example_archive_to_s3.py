@@ -1,9 +1,9 @@
 """
 Keep the log of a running fine-tuning job in S3, adding what is new every ten minutes.
 
-Each run writes one further file and names it in the manifest, which also says when the log is complete. A run
-without news writes nothing. Needs the amazon provider, s3fs and the connection aws_default. Classic style;
-example_archive_to_folder.py is in TaskFlow style.
+Each run writes one additional file and lists it in the manifest, which also says when the log is complete. A
+run that finds nothing new writes nothing. Needs the Amazon provider, s3fs and the connection aws_default.
+Classic style; example_archive_to_folder.py is in TaskFlow style.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ with DAG(
     schedule=timedelta(minutes=10),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
-    max_active_runs=1,  # two runs at once would both add the same events, and one would win
+    max_active_runs=1,  # two runs at once would both add the same events, and one of them would fail
     params={
         "job_id": Param("ftjob-abc123", type="string", description="The fine-tuning job to archive."),
         "bucket": Param("my-bucket", type="string", description="The bucket for the logs."),

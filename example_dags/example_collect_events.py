@@ -1,8 +1,8 @@
 """
 Collect the events of a fine-tuning job and use them in the next task.
 
-The operator returns the events as the server sent them, oldest first, each once. Beside them, XCom key
-`summary` holds the counts by level and type, the first and last event, and the last metrics.
+The operator returns the events as the server sent them, oldest first, each once. In addition, the XCom key
+`summary` contains the counts by level and type, the first and last event, and the last metrics.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 Wait for a fine-tuning job, and deploy its model only if the job succeeded.
 
 The sensor fails when the job failed or was cancelled, so the deployment does not run then. While it waits
-it holds no worker slot: with `deferrable=True` the triggerer does the waiting.
+it occupies no worker slot: with `deferrable=True` the triggerer does the waiting.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def example_ft_gate_deployment() -> None:
 
     @task
     def deploy(job: dict[str, Any]) -> str:
-        """Stand where your own deployment would: it gets the result of the sensor."""
+        """Stand in for your own deployment, which gets the result of the sensor."""
         model = job["fine_tuned_model"]
         print(f"Deploying {model} of job {job['job_id']}")
         return model

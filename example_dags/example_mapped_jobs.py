@@ -36,7 +36,7 @@ from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
 def example_ft_mapped_jobs() -> None:
     @task
     def job_ids() -> list[str]:
-        """Stand where your own Dag starts its jobs: it names them."""
+        """Stand in for the task of your own Dag that starts the jobs and returns their ids."""
         return list(get_current_context()["params"]["job_ids"])
 
     wait = FineTuningEventsSensor.partial(
@@ -50,7 +50,7 @@ def example_ft_mapped_jobs() -> None:
 
     @task
     def sum_up(jobs: Iterable[dict[str, Any]]) -> dict[str, Any]:
-        """Count the outcomes and name the models."""
+        """Count the outcomes and list the models."""
         jobs = list(jobs)
         outcomes = Counter(job["outcome"] for job in jobs)
         models = [job["fine_tuned_model"] for job in jobs if job["outcome"] == "succeeded"]

@@ -1,9 +1,9 @@
 """
-Wait for a fine-tuning job, judge its metrics, archive its log, and deploy its model if training went well.
+Wait for a fine-tuning job, check its metrics, archive its log, and deploy its model if training went well.
 
 A job that failed or was cancelled fails the sensor. A job that succeeded with worse metrics than the gate's
-conditions allow skips archive and deployment: nothing is red then, and the gate's XCom `decision` says why.
-A model is deployed only when the log of its training is kept.
+conditions allow skips archive and deployment: no task fails then, and the gate's XCom `decision` says why.
+A model is deployed only once the log of its training is archived.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def example_ft_release_with_gate() -> None:
         conn_id="fine_tuning_default",
         conditions=[
             "full_valid_loss <= {{ params.most_loss }}",
-            "full_valid_loss <= 2 * mean(train_loss)",  # else it may have learned its data by heart
+            "full_valid_loss <= 2 * mean(train_loss)",  # else it may have memorised its data
         ],
         on_violation="skip",
     )
@@ -67,7 +67,7 @@ def example_ft_release_with_gate() -> None:
 
     @task
     def deploy(job: dict[str, Any], decision: dict[str, Any], log: dict[str, Any]) -> str:
-        """Stand where your own deployment would: it gets what sensor, gate and archive returned."""
+        """Stand in for your own deployment, which gets the results of sensor, gate and archive."""
         model = job["fine_tuned_model"]
         print(f"Deploying {model}: {len(decision['conditions'])} conditions hold; its log is {log['path']}")
         return model

@@ -418,13 +418,15 @@ def find_faults(ends: str | None, run: Run, states: Mapping[str, str | None], re
         yield f"The job {was(ends)}, yet {SENSOR} ended in {sensor}, and {DEPLOY} in {deploy}."
     names = [name for name, _ in run.errors]
     if ENDS[ends] not in names:
-        yield f"{SENSOR} should have failed with {ENDS[ends]}, and not with {', '.join(names) or 'no error'}."
+        yield f"{SENSOR} should have failed with {ENDS[ends]}, not with {', '.join(names) or 'no error'}."
 
 
 def tell_endless(simulator: Simulator, run: Run) -> int:
     headline("What happened")
     status = simulator.get_job(simulator.job_id)["status"]
-    say(f"  The log stops without an end: the job is still {status}, and the Dag waits on, as it should.")
+    say(
+        f"  The log stops without an end: the job is still {status}, and the Dag keeps waiting, as it should."
+    )
     say(f"  Stopped after {ENDLESS_AFTER:.0f} seconds. Nothing is left running.")
     if run.errors:
         headline("This is wrong")

@@ -320,7 +320,7 @@ class FineTuningHook(ClientHook):
         self._forget_connection()
         try:
             return self.settings
-        except Exception as error:  # noqa: BLE001 - whatever a secrets backend raises, it is no answer
+        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
             return not_read_again(self.conn_id, error)
 
     def newest_events(self, job_id: str) -> list[Event]:

@@ -108,7 +108,7 @@ class Curve:
 
     def thinned(self, most: int) -> tuple[list[int], list[float | None]]:
         """
-        Keep so many points that the eye misses none: of each stretch the lowest, the highest and a gap.
+        Thin out to what the eye can see: of each section the lowest and the highest point, and any gap.
 
         :param most: approximate number of points, including the first and the last.
         :returns: steps and values, with None for values that are not finite.

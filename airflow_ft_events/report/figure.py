@@ -53,7 +53,7 @@ def report_page(
     events: Iterable[Event | Mapping[str, Any]], *, about: Mapping[str, Any] | None = None
 ) -> str:
     """
-    Write a page about a job's training that holds everything it needs and asks no network for anything.
+    Write a page about a job's training that contains everything it needs and uses no network.
 
     :param events: events or event dicts, oldest first.
     :param about: what is known about the job, all of it optional: ``job_id``, ``vendor``, ``outcome``,

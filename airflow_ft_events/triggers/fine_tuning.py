@@ -245,7 +245,7 @@ class FineTuningEventsTrigger(BaseTrigger):
     async def _read_again(self, client: SharedClient, step: ReadAgain) -> Settings | FineTuningError:
         try:
             return await client.read_again(step, self._read_connection)
-        except Exception as error:  # noqa: BLE001 - whatever a secrets backend raises, it is no answer
+        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
             return not_read_again(self.conn_id, error)
 
     async def _read_connection(self) -> tuple[Settings, Network]:

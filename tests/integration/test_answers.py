@@ -70,7 +70,7 @@ def test_an_answer_that_drips_ends_as_a_timeout(
         call(hook, "get_job", "ftjob-1")
 
 
-def test_numbers_that_are_none_become_null_at_any_depth() -> None:
+def test_non_finite_numbers_become_null_at_any_depth() -> None:
     given = {"a": math.nan, "b": [1.5, -math.inf, {"c": math.inf}], "d": "NaN", "e": 7}
     assert json_safe(given) == {"a": None, "b": [1.5, None, {"c": None}], "d": "NaN", "e": 7}
 

@@ -356,7 +356,9 @@ def test_error_refuses_another_log_and_takes_the_same_one(place: Place, simulate
     assert archived(sim.job_id, place.path("log.jsonl"), overwrite="error") == manifest
     files = place.files()
     grow(sim, 1)
-    with pytest.raises(FineTuningArchiveError, match=r"was left as it is: .* 5 events already.*6 events now"):
+    with pytest.raises(
+        FineTuningArchiveError, match=r"was left as it is: .* already is an archive of 5 events.*6 events now"
+    ):
         archived(sim.job_id, place.path("log.jsonl"), overwrite="error")
     assert place.files() == files
 
@@ -432,7 +434,7 @@ def test_the_archive_of_another_job_is_refused_before_anything_is_asked(
     files = place.files()
     sim.reset_requests()
     with pytest.raises(
-        FineTuningArchiveError, match=f"archive of job {one}, and this is job {other}"
+        FineTuningArchiveError, match=f"archive of job {one}, but this is job {other}"
     ) as caught:
         archived(other, place.path("log.jsonl"), **options)
     assert caught.value.job_id == other
@@ -486,7 +488,7 @@ def test_what_a_damaged_archive_has_left_is_put_together_with_what_the_server_ha
     place.remove(manifest["parts"][1]["name"])
     files = place.files()
     serve(events_of(10, start=25))
-    with pytest.raises(FineTuningArchiveError, match=r"have 25 events together, where the archive had 30"):
+    with pytest.raises(FineTuningArchiveError, match=r"together have 25 events, while the archive had 30"):
         archived("ftjob-1", place.path("log.jsonl"), incremental=incremental)
     assert place.files() == files
     serve(events_of(30, start=5))
@@ -522,7 +524,7 @@ def test_a_log_without_its_new_manifest_loses_nothing_although_the_server_forgot
     ],
 )
 @LOCAL
-def test_what_is_no_manifest_is_named_and_left(
+def test_a_file_that_is_not_a_manifest_is_named_and_left(
     content: bytes, problem: str, place: Place, simulated: Any, connect: Any
 ) -> None:
     sim = simulated(ended=True)
@@ -587,7 +589,7 @@ def test_there_is_no_archive_where_none_is(place: Place) -> None:
 
 @pytest.mark.parametrize("content", [b"no json\n", b"[1]\n", b"[" * 100_000, b'{"a": 1}\n{"b"'])
 @LOCAL
-def test_a_file_of_something_else_is_no_archive(content: bytes, place: Place) -> None:
+def test_a_file_of_something_else_is_not_an_archive(content: bytes, place: Place) -> None:
     place.write("log.jsonl", content)
     with pytest.raises(FineTuningArchiveError, match=r"its event \d is not a JSON object"):
         read_archive(place.path("log.jsonl"))

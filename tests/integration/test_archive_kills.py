@@ -90,7 +90,7 @@ IN_S3 = (
     [*(("folder", run) for run in RUNS), *(("s3", run) for run in IN_S3)],
     indirect=["place"],
 )
-def test_a_task_killed_at_any_storage_operation_is_made_good_by_the_next_run(
+def test_a_task_killed_at_any_storage_operation_is_repaired_by_the_next_run(
     run: str, place: Place, runs: Runs, simulated: Any, connect: Any
 ) -> None:
     before, killed = RUNS[run]

@@ -43,7 +43,7 @@ def gate(job_id: str, task: Any, condition: str, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(("name", "options"), FORMS)
-def test_the_gate_judges_by_an_archive_and_reads_no_event_from_the_server(
+def test_the_gate_evaluates_an_archive_and_reads_no_event_from_the_server(
     name: str, options: Any, simulated: Any, connect: Any, task: Any, tmp_path: Path
 ) -> None:
     sim = simulated(ended=True)

@@ -42,7 +42,7 @@ def test_a_bad_job_id_is_an_error_when_the_dag_is_parsed(operator: Any, job_id: 
 
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("job_id", ["{{ params.job_id }}", "{% if a %}x{% endif %}"])
-def test_a_template_is_no_error_when_the_dag_is_parsed(operator: Any, job_id: str) -> None:
+def test_a_template_is_not_an_error_when_the_dag_is_parsed(operator: Any, job_id: str) -> None:
     assert operator(task_id="t", job_id=job_id).job_id == job_id
 
 
@@ -118,9 +118,9 @@ BAD_CONNECTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "no key": ({"password": ""}, "no API key"),
     "blank key": ({"password": "  "}, "no API key"),
     "no scheme": ({"host": "api.example.com/v1"}, "https://api.example.com/v1"),
-    "host and port only": ({"host": "localhost:8089"}, "without http"),
+    "host and port only": ({"host": "localhost:8089"}, "needs http"),
     "no host name": ({"host": "https:///v1"}, "host name"),
-    "ftp": ({"host": "ftp://api.example.com"}, "without http"),
+    "ftp": ({"host": "ftp://api.example.com"}, "needs http"),
     "http to a remote host": ({"host": "http://api.example.com/v1"}, "allow_http"),
     "http to a look-alike of loopback": ({"host": "http://127.0.0.1.example.com/v1"}, "allow_http"),
     "query": ({"host": "https://api.example.com/v1?a=b"}, "query"),
@@ -249,7 +249,7 @@ def test_a_server_whose_every_answer_is_bad_never_ends_a_wait_in_success(
 
 @bad_answers
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_bad_answers_for_a_while_are_waited_through(
+def test_bad_responses_for_a_while_do_not_end_the_wait(
     answer: Answer, mode: str, simulated: Any, connect: Any, follow: Any, clock: Any
 ) -> None:
     sim = simulated()

@@ -126,7 +126,7 @@ def test_a_violation_fails_without_a_retry_after_its_decision_was_pushed(
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "NaN"])
-def test_a_last_loss_that_is_no_number_closes_the_gate(value: Any, server: Simulator, gate: Any) -> None:
+def test_a_last_loss_that_is_not_a_number_closes_the_gate(value: Any, server: Simulator, gate: Any) -> None:
     job_id = ended(server, 0.9, 0.5, value)
     with pytest.raises(FineTuningGateViolated, match=r"train_loss is .* at step 3"):
         gate(job_id)
@@ -201,7 +201,7 @@ def test_without_a_job_route_the_events_decide(
         with pytest.raises(FineTuningGateViolated, match="was cancelled"):
             gate(ended(sim, 0.5, end=family.cancellation))
     task.pushed.clear()
-    with pytest.raises(FineTuningError, match="announce no end, so whether it has ended cannot be known"):
+    with pytest.raises(FineTuningError, match="announce no end, so it is unknown whether it has ended"):
         gate(ended(sim, 0.5))
     fresh = [event | {"offset": 0} for event in training(0.5, end=family.success)]
     job_id = sim.add_job(events=fresh)
@@ -217,7 +217,7 @@ def test_without_a_job_route_given_events_do_not_decide_the_outcome(
 ) -> None:
     sim = simulated([], job_route=False)
     connect(sim)
-    with pytest.raises(FineTuningError, match="cannot be known"):
+    with pytest.raises(FineTuningError, match="unknown whether it has ended"):
         gate(ended(sim, 0.5), events=training(0.5))
 
 
@@ -239,7 +239,7 @@ def test_a_server_that_cannot_be_asked_is_an_error_and_never_a_skip(
 # events from upstream
 
 
-def test_given_events_are_judged_and_not_read(server: Simulator, gate: Any) -> None:
+def test_given_events_are_evaluated_and_not_read(server: Simulator, gate: Any) -> None:
     job_id = ended(server, 0.5)
     given = training(3.0, 2.0)
     assert gate(job_id, BAD, events=given)["conditions"][0]["value"] == 2.0
@@ -442,7 +442,7 @@ class TestCheckpoints:
     @pagers
     @pytest.mark.parametrize(("size", "page_size"), [(0, 10), (1, 10), (7, 3), (9, 3), (25, 10)])
     @pytest.mark.parametrize("newest_first", [True, False])
-    def test_every_page_is_read_and_each_comes_once_by_its_step(
+    def test_every_page_is_read_and_each_checkpoint_comes_once_sorted_by_step(
         self,
         size: int,
         page_size: int,
@@ -485,7 +485,7 @@ class TestCheckpoints:
         connect(odd_server(answer))
         assert call(FineTuningHook(), "list_checkpoints", "ftjob-1") == [checkpoint(1), checkpoint(2)]
 
-    def test_without_steps_they_stay_in_the_servers_order(
+    def test_checkpoints_without_steps_stay_in_the_servers_order(
         self, odd_server: Any, answer_bytes: Any, connect: Any, call: Any
     ) -> None:
         data = [checkpoint(2), checkpoint(3, step_number=None), checkpoint(1)]

@@ -110,7 +110,7 @@ def test_list_events_gives_what_is_newer_than_an_event_oldest_first(
 
 @pytest.mark.every_family
 @pytest.mark.parametrize("limit", [None, 1, 2, 3, 50])
-def test_list_jobs_gives_the_newest_so_many(
+def test_list_jobs_with_a_limit_gives_the_newest(
     limit: int | None, simulated: Any, connect: Any, both: Any
 ) -> None:
     sim = simulated(3)
@@ -259,7 +259,9 @@ def test_a_server_that_says_nothing_is_given_up_after_the_timeout(
     assert len(sim.requests) == 2
 
 
-def test_nobody_listening_is_an_error_that_names_the_server(simulated: Any, connect: Any, call: Any) -> None:
+def test_a_server_that_is_not_listening_is_an_error_that_names_it(
+    simulated: Any, connect: Any, call: Any
+) -> None:
     sim = simulated()
     connect(sim, max_retries=1)
     sim.stop()
@@ -457,14 +459,14 @@ class TestTheWire:
 class TestConnections:
     """Every type of connection, as JSON and as a URI."""
 
-    def test_of_the_simulator_as_uri(
+    def test_the_simulators_connection_works_as_a_uri(
         self, simulated: Any, monkeypatch: pytest.MonkeyPatch, call: Any
     ) -> None:
         sim = simulated(api_key="sk-odd/key:with@signs")
         monkeypatch.setenv("AIRFLOW_CONN_FINE_TUNING_DEFAULT", sim.connection_uri)
         assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
 
-    def test_of_type_fine_tuning_as_uri_with_extra(
+    def test_type_fine_tuning_works_as_a_uri_with_extra(
         self, simulated: Any, monkeypatch: pytest.MonkeyPatch, call: Any
     ) -> None:
         sim = simulated()
@@ -489,7 +491,7 @@ class TestConnections:
         ],
         ids=["host and password", "base_url", "api_key", "kwargs win"],
     )
-    def test_of_type_openai_as_json(
+    def test_type_openai_works_as_json(
         self,
         fields: dict[str, Any],
         simulated: Any,
@@ -503,7 +505,7 @@ class TestConnections:
         monkeypatch.setenv("AIRFLOW_CONN_OPENAI_DEFAULT", text)
         assert call(FineTuningHook("openai_default"), "get_job", sim.job_id)["id"] == sim.job_id
 
-    def test_of_type_openai_sends_its_organization_project_and_headers(
+    def test_type_openai_sends_its_organization_project_and_headers(
         self, simulated: Any, monkeypatch: pytest.MonkeyPatch, call: Any
     ) -> None:
         sim = simulated()
@@ -517,7 +519,7 @@ class TestConnections:
         assert sent["openai-project"] == "proj-7"
         assert sent["x-mine"] == "m"
 
-    def test_of_type_openai_with_what_cannot_be_honoured_is_refused_by_name(
+    def test_type_openai_with_an_unsupported_setting_is_refused_by_name(
         self, monkeypatch: pytest.MonkeyPatch, call: Any
     ) -> None:
         kwargs = {"workload_identity": {"provider": "x"}}
@@ -527,7 +529,7 @@ class TestConnections:
             call(FineTuningHook("openai_default"), "get_job", "ftjob-1")
 
     @pytest.mark.parametrize("form", ["json", "json with schema", "uri"])
-    def test_of_type_http(
+    def test_type_http_works(
         self, form: str, simulated: Any, monkeypatch: pytest.MonkeyPatch, call: Any
     ) -> None:
         sim = simulated()
@@ -612,7 +614,7 @@ def test_get_conn_is_ready_to_use_and_shows_nothing(family: Any, simulated: Any,
 # what else is no job id is in tests/unit/test_settings.py
 @pytest.mark.parametrize("job_id", ["", "../x", None, 7])
 @pytest.mark.parametrize("method", ["get_job", "list_events", "iter_pages", "cancel_job"])
-def test_a_job_id_that_is_none_asks_nothing(
+def test_an_invalid_job_id_sends_no_request(
     method: str, job_id: Any, simulated: Any, connect: Any, call: Any
 ) -> None:
     sim = simulated()
@@ -626,7 +628,7 @@ def test_a_job_id_that_is_none_asks_nothing(
 @pytest.mark.parametrize(
     ("method", "name"), [("list_events", "max_events"), ("iter_pages", "page_size"), ("list_jobs", "limit")]
 )
-def test_a_count_that_is_none_asks_nothing(
+def test_an_invalid_count_sends_no_request(
     method: str, name: str, value: Any, simulated: Any, connect: Any, call: Any
 ) -> None:
     sim = simulated()

@@ -140,7 +140,7 @@ DRESSES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("dress", DRESSES.values(), ids=DRESSES.keys())
-def test_a_good_answer_in_an_odd_dress_is_read(
+def test_a_good_response_in_an_odd_format_is_read(
     dress: dict[str, Any], hostile: Any, follow: Any, mode: str
 ) -> None:
     job = json.dumps({"id": "ftjob-1", "status": "succeeded"})

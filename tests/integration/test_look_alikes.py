@@ -20,7 +20,7 @@ def steps(end: dict[str, Any], *, at: int = 600) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
-def test_its_own_words_decide_where_it_shows_no_job(
+def test_its_own_messages_decide_if_it_shows_no_job(
     order: str, simulated: Any, connect: Any, follow: Any, mode: str, clock: Any
 ) -> None:
     sim = simulated([], order=order, job_route=False)
@@ -51,9 +51,7 @@ def test_an_end_without_a_time_stands_two_minutes_after_it_was_seen_and_may_be_t
     assert 1920 <= clock.passed <= 2000
 
 
-def test_its_own_type_of_a_failure_fails_the_task(
-    simulated: Any, connect: Any, follow: Any, mode: str
-) -> None:
+def test_its_own_failure_type_fails_the_task(simulated: Any, connect: Any, follow: Any, mode: str) -> None:
     sim = simulated([], job_route=False)
     job_id = sim.add_job(events=steps({"message": "Out of memory", "type": "RUN_BROKE"}))
     connect(sim, **WORDS)
@@ -61,7 +59,7 @@ def test_its_own_type_of_a_failure_fails_the_task(
         follow(mode, job_id, poke_interval=30)
 
 
-def test_without_its_words_no_message_of_its_own_ends_a_wait(
+def test_without_signals_no_message_of_its_own_ends_a_wait(
     simulated: Any, connect: Any, follow: Any, mode: str, end_of: Any
 ) -> None:
     sim = simulated([], job_route=False)
@@ -70,7 +68,7 @@ def test_without_its_words_no_message_of_its_own_ends_a_wait(
     assert end_of(follow, mode, job_id, poke_interval=60, timeout=3600) == "AirflowSensorTimeout"
 
 
-def test_its_words_only_open_the_eyes_where_it_shows_the_job(
+def test_its_messages_only_cause_a_check_if_it_shows_the_job(
     simulated: Any, connect: Any, follow: Any, mode: str, clock: Any
 ) -> None:
     sim = simulated([])
@@ -83,7 +81,7 @@ def test_its_words_only_open_the_eyes_where_it_shows_the_job(
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
-def test_its_order_is_told_by_its_answers_and_its_levels_read_as_ours(
+def test_its_order_is_detected_and_its_levels_are_normalised(
     order: str, simulated: Any, connect: Any, call: Any, clock: Any
 ) -> None:
     sim = simulated([], order=order)

@@ -190,7 +190,7 @@ class TestRunNeverRaises:
         assert "fine_tuning_default" in payload["error"]["message"]
 
     @pytest.mark.parametrize("job_id", [None, "", "../files", "a/b", "..", 7], ids=repr)
-    def test_when_the_job_id_is_none(
+    def test_when_the_job_id_is_invalid(
         self, job_id: Any, simulated: Any, connect: Any, payload_of: Any
     ) -> None:
         sim = simulated()
@@ -335,7 +335,7 @@ def test_a_message_is_logged_once_by_a_wait_that_remembers(
 class TestOutage:
     """An outage says nothing about the job."""
 
-    def test_of_ten_minutes_is_waited_through(
+    def test_an_outage_of_ten_minutes_does_not_end_the_wait(
         self, simulated: Any, connect: Any, follow: Any, clock: Any, mode: str
     ) -> None:
         sim = simulated(speed=0.2)
@@ -349,7 +349,7 @@ class TestOutage:
         [{"status": 500}, {"status": 503, "body": "<html>down</html>"}, {"drop": True}, {"truncate": True}],
         ids=["500", "html 503", "dropped", "truncated"],
     )
-    def test_of_a_few_answers_is_waited_through(
+    def test_a_few_bad_responses_do_not_end_the_wait(
         self, fault: dict[str, Any], simulated: Any, connect: Any, follow: Any, mode: str
     ) -> None:
         sim = simulated()
@@ -357,7 +357,7 @@ class TestOutage:
         sim.fail_next(6, **fault)
         assert follow(mode, sim.job_id, poke_interval=100)["outcome"] == "succeeded"
 
-    def test_with_a_pause_asked_for_is_waited_through_without_a_poll(
+    def test_a_requested_pause_is_waited_out_without_a_poll(
         self, simulated: Any, connect: Any, clock: Any, payload_of: Any
     ) -> None:
         sim = simulated()

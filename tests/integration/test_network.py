@@ -87,7 +87,7 @@ def test_no_proxy_is_respected(
     assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
 
 
-def test_a_proxy_that_is_away_is_named_as_trouble_with_the_network(
+def test_an_unreachable_proxy_is_reported_as_a_network_problem(
     connect_afar: Any, call: Any, monkeypatch: pytest.MonkeyPatch, clock: Any
 ) -> None:
     connect_afar(max_retries=0)
@@ -119,7 +119,7 @@ def test_a_wait_goes_through_the_proxy_in_every_mode(
 class TestPrivateCa:
     """A server whose certificate comes from a CA of one's own."""
 
-    def test_is_refused_where_nobody_vouches_for_it(
+    def test_it_is_refused_if_no_bundle_vouches_for_it(
         self, simulated: Any, connect_by_tls: Any, call: Any, clock: Any
     ) -> None:
         sim = simulated()
@@ -131,7 +131,7 @@ class TestPrivateCa:
         assert sim.requests == []
         assert clock.naps == []
 
-    def test_is_trusted_through_the_connection(
+    def test_it_is_trusted_through_the_connection(
         self, simulated: Any, connect_by_tls: Any, call: Any, private_ca: Any
     ) -> None:
         sim = simulated()
@@ -139,7 +139,7 @@ class TestPrivateCa:
         assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
 
     @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
-    def test_is_trusted_through_the_environment(
+    def test_it_is_trusted_through_the_environment(
         self,
         variable: str,
         simulated: Any,
@@ -156,7 +156,7 @@ class TestPrivateCa:
     @pytest.mark.parametrize("verify", [False, "false", "no"])
     @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", None], ids=["bundle set", "no bundle"])
     @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-    def test_is_not_asked_for_where_verify_is_off(
+    def test_it_is_not_needed_if_verify_is_off(
         self,
         verify: Any,
         variable: str | None,
@@ -174,14 +174,14 @@ class TestPrivateCa:
             monkeypatch.setenv(variable, certifi.where())
         assert call(FineTuningHook(), "get_job", sim.job_id)["id"] == sim.job_id
 
-    def test_is_trusted_in_every_mode(
+    def test_it_is_trusted_in_every_mode(
         self, simulated: Any, connect_by_tls: Any, follow: Any, private_ca: Any, mode: str
     ) -> None:
         sim = simulated()
         connect_by_tls(sim, verify=str(private_ca.bundle))
         assert follow(mode, sim.job_id)["outcome"] == "succeeded"
 
-    def test_is_trusted_behind_a_proxy(
+    def test_it_is_trusted_behind_a_proxy(
         self,
         simulated: Any,
         tls_front: Any,
@@ -201,7 +201,7 @@ class TestPrivateCa:
         assert "authorization" not in asked.headers
         assert asked.headers["proxy-authorization"].startswith("Basic ")
 
-    def test_is_trusted_by_the_button_once_the_connection_was_corrected(
+    def test_it_is_trusted_by_the_test_button_once_the_connection_is_corrected(
         self, simulated: Any, connect_by_tls: Any, private_ca: Any
     ) -> None:
         sim = simulated()
@@ -212,7 +212,7 @@ class TestPrivateCa:
         assert hook.test_connection()[0]
 
     @pytest.mark.parametrize("through", ["verify", "REQUESTS_CA_BUNDLE"])
-    def test_that_is_not_there_is_named(
+    def test_a_missing_bundle_is_named_in_the_error(
         self, through: str, connect: Any, call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         missing = str(tmp_path / "missing.pem")
@@ -222,7 +222,7 @@ class TestPrivateCa:
         with pytest.raises(FineTuningInputError, match=r"missing\.pem"):
             call(FineTuningHook(), "get_job", "ftjob-1")
 
-    def test_bundle_that_is_no_bundle_is_named(
+    def test_a_bundle_that_is_not_one_is_named_in_the_error(
         self, connect_by_tls: Any, call: Any, tmp_path: Path, clock: Any, simulated: Any
     ) -> None:
         (tmp_path / "odd.pem").write_text("no certificate in here")

@@ -23,7 +23,7 @@ def killed(mocker: Any, sim: Simulator, *, still_deferred: Any, **options: Any) 
     return str(sim.get_job(sim.job_id)["status"])
 
 
-def test_a_user_who_ends_the_task_ends_the_job(simulated: Any, connect: Any, mocker: Any) -> None:
+def test_a_user_who_ends_the_task_cancels_the_job(simulated: Any, connect: Any, mocker: Any) -> None:
     sim = simulated()
     connect(sim)
     assert killed(mocker, sim, still_deferred=[False], cancel_on_kill=True) == "cancelled"
@@ -37,7 +37,7 @@ def test_without_cancel_on_kill_nothing_is_asked_at_all(simulated: Any, connect:
 
 
 @pytest.mark.parametrize("answer", [[True], RuntimeError("Airflow is away")], ids=["deferred", "unknown"])
-def test_a_task_that_waits_on_or_of_which_airflow_tells_nothing_cancels_nothing(
+def test_a_task_that_still_waits_or_has_an_unknown_state_cancels_nothing(
     answer: Any, simulated: Any, connect: Any, mocker: Any
 ) -> None:
     sim = simulated()

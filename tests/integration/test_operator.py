@@ -164,7 +164,7 @@ def test_a_filter_brings_a_log_under_max_bytes(trained: Any, collect: Any) -> No
 class TestSettling:
     """An ended job's last events may come a while after its end."""
 
-    def test_a_running_job_is_read_as_it_stands(
+    def test_a_running_job_is_read_without_waiting(
         self, simulated: Any, connect: Any, collect: Any, clock: Any, task: Any
     ) -> None:
         sim = simulated()
@@ -223,7 +223,7 @@ class TestSettling:
         # where the job does not tell when it ended, the first sight of its end counts
         assert sum(clock.naps) == (max(0, 120 - ago) if family.names_end else 120)
 
-    def test_without_finished_at_it_waits_from_the_first_sight_of_the_end(
+    def test_without_finished_at_it_waits_from_when_the_end_was_first_seen(
         self, simulated: Any, connect: Any, collect: Any, clock: Any
     ) -> None:
         sim = simulated([one_event("cancelled")])
@@ -241,16 +241,14 @@ class TestSettling:
         collect(sim.job_id)
         assert clock.naps == [120]
 
-    def test_with_settle_0_nothing_is_waited_for(
-        self, simulated: Any, connect: Any, collect: Any, clock: Any
-    ) -> None:
+    def test_settle_0_never_waits(self, simulated: Any, connect: Any, collect: Any, clock: Any) -> None:
         sim = simulated([one_event("failed")])
         connect(sim)
         assert len(collect(sim.job_id, settle=0)) == 1
         assert clock.naps == []
 
     @pytest.mark.parametrize(("left", "defers"), [(10, False), (11, True), (120, True)])
-    def test_more_than_ten_seconds_of_it_defer(
+    def test_a_settle_of_more_than_ten_seconds_defers(
         self, left: int, defers: bool, simulated: Any, connect: Any, collect: Any, clock: Any, task: Any
     ) -> None:
         sim = simulated([one_event("running")])
@@ -288,7 +286,7 @@ def test_an_unknown_job_is_an_error_and_pushes_nothing(
     assert task.pushed == {}
 
 
-def test_a_server_that_is_away_is_an_error_after_its_retries(
+def test_an_unreachable_server_is_an_error_after_the_retries(
     simulated: Any, connect: Any, collect: Any, task: Any
 ) -> None:
     sim = simulated()

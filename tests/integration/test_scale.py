@@ -138,7 +138,7 @@ def test_a_poll_of_a_log_of_ten_thousand_events_takes_one_or_two_requests(
 
 
 @pytest.mark.parametrize("log_events", ["messages", "none"])
-def test_waits_that_share_looks_end_at_their_deadlines_whenever_these_are(
+def test_waits_that_share_polls_end_at_their_deadlines_whenever_these_are(
     log_events: Any, running: Running, time: DrivenTime
 ) -> None:
     late: list[float] = []
@@ -160,7 +160,7 @@ def test_waits_that_share_looks_end_at_their_deadlines_whenever_these_are(
 
 
 @pytest.mark.parametrize("list_takes", [0.02, 0.3, 1.5])
-def test_news_are_heard_with_the_look_that_brings_them_however_long_a_list_takes(
+def test_a_change_is_noticed_with_the_poll_that_shows_it_however_long_a_list_takes(
     list_takes: float, connect: Any, time: DrivenTime
 ) -> None:
     changes, looks = 4.0, []
@@ -197,7 +197,7 @@ class TestPause:
         [({"Retry-After": "600"}, DAY), ({}, DAY / 8)],
         ids=["Retry-After", "no word on when"],
     )
-    def test_of_a_day_is_waited_through_and_no_poll_of_it_counts_as_failed(
+    def test_a_pause_of_a_day_neither_ends_a_wait_nor_counts_as_failed_polls(
         self,
         asks: dict[str, str],
         lasts: float,
@@ -216,7 +216,7 @@ class TestPause:
             assert len(refused) <= (3 * lasts / 600 if asks else lasts / 30 + SOME)
         assert "Poll failed" not in logs.text
 
-    def test_never_holds_a_wait_beyond_its_deadline(
+    def test_a_pause_never_holds_a_wait_beyond_its_deadline(
         self, way: str, log_events: Any, running: Running, time: DrivenTime
     ) -> None:
         with running(SOME) as sim:
@@ -225,7 +225,7 @@ class TestPause:
             assert {(end["kind"], end["asked"]) for end in ends} == {("timeout", False)}
             assert time.passed == pytest.approx(3600)
 
-    def test_that_one_wait_met_is_kept_by_all(
+    def test_a_pause_that_one_wait_is_asked_for_applies_to_all(
         self, way: str, log_events: Any, running: Running, time: DrivenTime
     ) -> None:
         with running(SOME, until=3600) as sim:
@@ -256,7 +256,7 @@ class TestTrouble:
         """What every request meets."""
         return request.param
 
-    def test_of_the_server_is_waited_through(
+    def test_a_server_outage_ends_no_wait(
         self, fault: Answer, way: str, log_events: Any, running: Running, time: DrivenTime
     ) -> None:
         with running(SOME, until=1800) as sim:
@@ -264,7 +264,7 @@ class TestTrouble:
             assert all_succeeded(time.run(ends_of(waits(sim, log_events=log_events))))
             assert 1800 <= time.passed <= 1800 + 3 * INTERVAL
 
-    def test_of_the_network_is_waited_through(
+    def test_a_network_outage_ends_no_wait(
         self, way: str, log_events: Any, running: Running, time: DrivenTime
     ) -> None:
         with running(SOME, until=1800) as sim:
@@ -276,7 +276,7 @@ class TestTrouble:
 
             assert all_succeeded(time.run(with_an_outage()))
 
-    def test_of_a_rotated_key_is_mended_by_one_reading_of_the_connection(
+    def test_a_rotated_key_takes_only_one_read_of_the_connection(
         self, way: str, log_events: Any, running: Running, connect: Any, time: DrivenTime, mocker: Any
     ) -> None:
         read = mocker.spy(FineTuningEventsTrigger, "_read_connection")
@@ -293,7 +293,7 @@ class TestTrouble:
             assert all_succeeded(time.run(with_a_rotation()))
             assert read.call_count == 2
 
-    def test_of_a_job_list_makes_the_waits_ask_singly_one_by_one(
+    def test_a_broken_job_list_makes_the_waits_poll_individually_one_by_one(
         self, broken_list: Answer, log_events: Any, running: Running, time: DrivenTime
     ) -> None:
         with running(SOME, until=1800) as sim:
@@ -360,7 +360,7 @@ def stalling_proxy(
         yield start
 
 
-def test_a_proxy_that_takes_requests_and_answers_none_is_waited_through(
+def test_a_proxy_that_takes_requests_and_answers_none_ends_no_wait(
     stalling_proxy: Any,
     way: str,
     log_events: Any,
@@ -402,7 +402,7 @@ class TestConnectionThatCannotBeRead:
 
         return until
 
-    def test_ends_waits_together_and_the_more_patient_later(
+    def test_it_ends_waits_together_and_the_more_patient_ones_later(
         self, away: Any, readings: list[float], running: Running, time: DrivenTime
     ) -> None:
         away(10 * DAY)
@@ -426,7 +426,7 @@ class TestConnectionThatCannotBeRead:
         assert ended[-1] - ended[SOME // 2] <= 10
         assert len(readings) <= 15
 
-    def test_holds_no_wait_beyond_its_deadline(
+    def test_it_holds_no_wait_beyond_its_deadline(
         self, away: Any, readings: list[float], running: Running, time: DrivenTime
     ) -> None:
         away(10 * DAY)
@@ -435,7 +435,7 @@ class TestConnectionThatCannotBeRead:
         assert all("is unknown" in end["error"]["message"] for end in ends)
         assert time.passed <= 5 * MINUTE + 10
 
-    def test_and_can_again_after_ten_minutes_ends_no_wait(
+    def test_it_ends_no_wait_if_it_can_be_read_again_after_ten_minutes(
         self, away: Any, readings: list[float], running: Running, time: DrivenTime
     ) -> None:
         away(10 * MINUTE)
@@ -443,7 +443,7 @@ class TestConnectionThatCannotBeRead:
             assert all_succeeded(time.run(ends_of(waits(sim))))
         assert len(readings) <= 10
 
-    def test_after_its_key_was_rotated_is_waited_for(
+    def test_it_ends_no_wait_after_its_key_was_rotated(
         self, away: Any, readings: list[float], running: Running, connect: Any, time: DrivenTime
     ) -> None:
         away(900, since=300)
@@ -461,7 +461,7 @@ class TestConnectionThatCannotBeRead:
         # each wait meets the 401 at its own turn
         assert len(readings) <= 1 + 600 / 10
 
-    def test_is_read_on_where_the_wait_that_began_it_is_cancelled(
+    def test_reading_goes_on_if_the_wait_that_began_it_is_cancelled(
         self, away: Any, readings: list[float], running: Running, time: DrivenTime
     ) -> None:
         away(0)

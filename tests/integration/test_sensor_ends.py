@@ -99,7 +99,7 @@ def test_the_task_ends_as_the_table_says(
         ("unknown job", UNKNOWN),
     ],
 )
-def test_reschedule_ends_alike_but_for_a_fault_which_only_the_timeout_ends(
+def test_reschedule_mode_ends_the_same_except_that_only_the_timeout_ends_a_fault(
     what: str, end: str, simulated: Any, connect: Any, follow: Any, clock: Any, end_of: Any
 ) -> None:
     sim = simulated([RUNNING])
@@ -177,7 +177,7 @@ def test_the_same_key_after_a_401_ends_the_wait_at_once(
 
 @pytest.mark.parametrize("reason", ["Trigger failure", "Trigger timeout"])
 @pytest.mark.parametrize("flag", FLAGS)
-def test_a_trigger_that_dies_is_no_failed_job(reason: str, flag: str, follow: Any) -> None:
+def test_a_trigger_that_dies_is_not_a_failed_job(reason: str, flag: str, follow: Any) -> None:
     sensor = FineTuningEventsSensor(task_id="wait", job_id="ftjob-1", deferrable=True, **FLAGS[flag])
     with pytest.raises(Exception, match="ftjob-1") as ended:
         sensor.resume_execution("__fail__", {"error": reason, "traceback": None}, follow.context)

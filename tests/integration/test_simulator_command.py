@@ -44,7 +44,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_tells_how_to_reach_it_and_ends_with_0_when_stopped(stop: signal.Signals) -> None:
+def test_it_prints_how_to_reach_it_and_exits_with_0_when_stopped(stop: signal.Signals) -> None:
     with running("--jobs", "3", "--outcome", "failed", "--seed", "7", "--speed", "1000", "--ended") as (
         process,
         told,
@@ -97,7 +97,7 @@ def test_routes_order_key_logs_and_faults_are_as_asked(tmp_path: Path) -> None:
         (["--bogus"], "--bogus"),
     ],
 )
-def test_bad_input_gets_one_line_and_2(
+def test_bad_input_gets_one_line_and_exit_code_2(
     arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--port", "0", *arguments]) == 2

@@ -140,7 +140,7 @@ def test_an_unknown_cursor_is_an_error(sim: Simulator) -> None:
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "1.5", "", "9" * 30])
-def test_a_limit_that_is_no_positive_number_is_an_error(sim: Simulator, limit: str) -> None:
+def test_a_limit_that_is_not_a_positive_number_is_an_error(sim: Simulator, limit: str) -> None:
     got = ask(sim, "/ftjob-test/events", limit=limit)
     assert (got.status, got.json["error"]["param"]) == (400, "limit")
 
@@ -343,7 +343,7 @@ def test_requests_are_recorded_without_their_key(sim: Simulator) -> None:
     assert sim.requests == []
 
 
-def test_a_job_can_be_led_by_hand(sim: Simulator, clock: DrivenClock) -> None:
+def test_a_job_can_be_controlled_by_hand(sim: Simulator, clock: DrivenClock) -> None:
     job_id = sim.add_job(events=[], status_timeline=[(0, "running")])
     sim.add_event(job_id, {"message": "Hello"})
     sim.set_status(job_id, "paused")
@@ -390,7 +390,7 @@ def test_stopping_leaves_no_thread_and_no_socket_even_in_a_stall(clock: DrivenCl
 
 def test_a_stopped_simulator_comes_back_with_the_same_jobs_on_the_same_port(clock: DrivenClock) -> None:
     sim = Simulator(clock=clock)
-    with pytest.raises(RuntimeError, match="not started"):
+    with pytest.raises(RuntimeError, match="not been started"):
         _ = sim.base_url
     sim.start()
     url = sim.base_url

@@ -252,7 +252,7 @@ def test_errors_have_the_vendors_body_and_the_request_id_its_header(vendor: str,
 
 
 @vendors
-def test_a_job_that_is_over_already_lies_in_the_past(vendor: str, served: Any) -> None:
+def test_a_job_that_has_already_ended_lies_in_the_past(vendor: str, served: Any) -> None:
     sim = served(["succeeded"], vendor=vendor, ended=True)
     job_id = sim.add_job(ended=True)
     times = [seconds(event["created_at"]) for event in sim.list_events(job_id)]

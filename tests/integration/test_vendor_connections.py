@@ -39,17 +39,13 @@ def reads(sim: Any, both: Any) -> Any:
 
 
 @pytest.mark.every_family
-def test_the_simulator_tells_a_connection_as_json_that_works(
-    sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_simulators_json_connection_works(sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, sim.connection_json())
     reads()
 
 
 @pytest.mark.every_family
-def test_the_simulator_tells_a_connection_as_uri_that_works(
-    sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_simulators_uri_connection_works(sim: Any, reads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, sim.connection_uri)
     reads()
 

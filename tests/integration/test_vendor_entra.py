@@ -116,7 +116,7 @@ def test_an_identity_without_a_role_ends_the_wait_at_once(
     assert sim.count() <= 2
 
 
-def test_a_role_that_is_taken_away_ends_the_wait_and_not_in_a_storm(
+def test_a_revoked_role_ends_the_wait_without_a_burst_of_requests(
     sim: Any, credential: FakeCredential, follow: Any, mode: str, clock: Any
 ) -> None:
     job_id = sim.add_job(duration=24 * HOUR, steps=0)
@@ -145,7 +145,7 @@ def test_a_credential_that_fails_at_the_start_ends_the_task_and_sends_nothing(
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_an_identity_service_that_is_away_for_a_while_ends_no_wait(
+def test_an_identity_service_that_is_unavailable_for_a_while_ends_no_wait(
     sim: Any, credential: FakeCredential, follow: Any, mode: str, clock: Any, logs: Any
 ) -> None:
     job_id = sim.add_job(duration=4 * HOUR, steps=0)
@@ -164,7 +164,7 @@ def test_an_identity_service_that_is_away_for_a_while_ends_no_wait(
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_an_identity_service_that_stays_away_leaves_the_jobs_state_unknown(
+def test_an_identity_service_that_stays_unavailable_leaves_the_jobs_state_unknown(
     sim: Any, credential: FakeCredential, follow: Any, mode: str, clock: Any
 ) -> None:
     job_id = sim.add_job(duration=48 * HOUR, steps=0)

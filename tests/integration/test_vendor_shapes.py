@@ -115,7 +115,7 @@ def test_a_restart_brings_a_together_job_back(
 
 
 @pytest.mark.every_family
-def test_a_status_that_nobody_knows_is_waited_through(
+def test_an_unknown_status_does_not_end_the_wait(
     serve: Any, follow: Any, mode: str, clock: Any, logs: Any
 ) -> None:
     sim = serve()

@@ -102,6 +102,6 @@ def test_a_cancelled_job_without_an_end_time_has_no_detection_lag(
     assert stats.timings == {}
 
 
-def test_they_go_to_the_stats_that_the_triggerer_itself_sets_up() -> None:
+def test_metrics_go_to_the_stats_that_the_triggerer_itself_sets_up() -> None:
     used = getattr(triggerer_job_runner, "stats", triggerer_job_runner).Stats
     assert wait_stats.Stats is used

@@ -66,7 +66,7 @@ def test_a_job_that_has_ended_cannot_be_cancelled_and_that_is_said(
     connect(sim)
     for error in both(FineTuningHook(), "cancel_job", sim.job_id):
         assert isinstance(error, FineTuningApiError)
-        assert "has ended cannot be cancelled" in str(error)
+        assert "has ended can no longer be cancelled" in str(error)
 
 
 def test_a_filter_that_lets_nothing_through_is_told_what_there_was(

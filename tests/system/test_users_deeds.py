@@ -109,7 +109,7 @@ def test_clearing_deferred_tasks_cancels_the_job_of_the_owner_and_not_that_of_th
     waits.check_jobs()
 
 
-def test_a_triggerer_that_is_stopped_and_started_again_cancels_nothing_and_waits_on(waits: Waits) -> None:
+def test_a_triggerer_that_is_restarted_cancels_nothing_and_keeps_waiting(waits: Waits) -> None:
     (triggerer,) = waits.airflow.triggerers
     triggerer.terminate()
     triggerer.start()

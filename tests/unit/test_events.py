@@ -202,7 +202,7 @@ def test_a_time_is_read_as_servers_write_it(value: Any, seconds: float) -> None:
         {},
     ],
 )
-def test_a_time_that_cannot_be_one_is_none(value: Any) -> None:
+def test_an_impossible_time_is_read_as_none(value: Any) -> None:
     assert epoch_seconds(value) is None
 
 
@@ -251,7 +251,7 @@ def test_an_id_that_is_neither_text_nor_a_whole_number_is_none(given: Any) -> No
 
 
 @pytest.mark.parametrize("order", [NEWEST, OLDEST])
-def test_made_ids_stay_the_same_as_the_log_grows_and_tell_equal_events_apart(order: Order) -> None:
+def test_generated_ids_stay_the_same_as_the_log_grows_and_distinguish_equal_events(order: Order) -> None:
     log: list[dict[str, Any]] = []
     before: list[str] = []
     for number in range(30):
@@ -264,13 +264,13 @@ def test_made_ids_stay_the_same_as_the_log_grows_and_tell_equal_events_apart(ord
         before = ids
 
 
-def test_a_made_id_does_not_hang_on_the_order_of_keys_or_on_a_null_id() -> None:
+def test_a_generated_id_does_not_depend_on_the_order_of_keys_or_on_a_null_id() -> None:
     one, other = {"a": 1, "message": "m"}, {"message": "m", "id": None, "a": 1}
     assert content_hash(one) == content_hash(other)
     assert [e.id for e in identify([one], order=OLDEST)] == [e.id for e in identify([other], order=OLDEST)]
 
 
-def test_servers_ids_are_kept_beside_made_ones() -> None:
+def test_server_ids_are_kept_beside_generated_ones() -> None:
     events = identify([{"id": "ftevent-1"}, {"id": None}, {"id": "ftevent-2"}], order=OLDEST)
     assert [event.id for event in events][::2] == ["ftevent-1", "ftevent-2"]
     assert len({event.id for event in events}) == 3

@@ -77,11 +77,11 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
-def test_every_room_has_a_floor_and_every_floor_is_lived_on(paths: dict[str, Path]) -> None:
+def test_every_module_has_a_layer_and_every_layer_has_a_module(paths: dict[str, Path]) -> None:
     assert {room(name) for name in paths} - {""} == set(LEVEL)
 
 
-def test_no_module_imports_from_a_floor_above(graph: dict[str, set[str]]) -> None:
+def test_no_module_imports_from_a_layer_above(graph: dict[str, set[str]]) -> None:
     up = [
         f"{name} -> {other}"
         for name, others in graph.items()
@@ -91,7 +91,7 @@ def test_no_module_imports_from_a_floor_above(graph: dict[str, set[str]]) -> Non
     assert up == []
 
 
-def test_no_two_modules_import_each_other_on_whatever_way(graph: dict[str, set[str]]) -> None:
+def test_no_two_modules_import_each_other_even_indirectly(graph: dict[str, set[str]]) -> None:
     assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(graph)
 
 
@@ -133,6 +133,6 @@ def test_the_decision_of_a_wait_fits_on_a_screen(paths: dict[str, Path]) -> None
     assert len(TABLE) <= table.count("\n") <= 40
 
 
-def test_the_map_names_every_room(project: Path) -> None:
+def test_the_architecture_page_names_every_module(project: Path) -> None:
     text = (project / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert [room for room in LEVEL if room not in text] == []

@@ -77,7 +77,7 @@ def test_a_job_that_succeeded_gives_all_its_facts() -> None:
         ({"code": "bad", "inner": 1}, JobError(code="bad")),
     ],
 )
-def test_an_error_is_read_by_its_truth(given: Any, error: JobError | None) -> None:
+def test_an_error_counts_only_if_it_says_something(given: Any, error: JobError | None) -> None:
     assert outcome_of({"status": "failed", "error": given}, Outcome.FAILED).error == error
 
 
@@ -126,12 +126,12 @@ def test_an_outcome_survives_the_way_from_the_trigger_to_the_worker() -> None:
         ),
     ],
 )
-def test_what_is_no_outcome_is_refused(given: dict[str, Any]) -> None:
+def test_an_invalid_outcome_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="not the outcome of a job"):
         JobOutcome.from_dict(given)
 
 
-def test_only_the_three_ends_are_outcomes() -> None:
+def test_only_the_three_final_states_are_outcomes() -> None:
     assert {state: state.outcome for state in JobState if state.outcome} == {
         JobState.SUCCEEDED: Outcome.SUCCEEDED,
         JobState.FAILED: Outcome.FAILED,

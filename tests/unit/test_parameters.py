@@ -44,6 +44,6 @@ def test_what_airflow_will_not_render_is_checked_when_the_dag_is_parsed(given: A
     assert not is_template(given)
 
 
-def test_a_job_id_that_is_no_text_is_refused_when_the_dag_is_parsed() -> None:
+def test_a_job_id_that_is_not_text_is_refused_when_the_dag_is_parsed() -> None:
     with pytest.raises(FineTuningInputError, match="job_id is 7"):
         check_early(7)

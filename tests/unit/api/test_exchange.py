@@ -62,7 +62,7 @@ def named(replies: list[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("reply", RETRIED, ids=named(RETRIED))
-def test_what_may_pass_is_tried_again_with_full_jitter_from_one_second_doubling_to_a_minute(
+def test_temporary_faults_are_retried_with_full_jitter_from_one_second_doubling_to_a_minute(
     reply: Any,
 ) -> None:
     waits = [
@@ -75,7 +75,7 @@ def test_what_may_pass_is_tried_again_with_full_jitter_from_one_second_doubling_
 
 
 @pytest.mark.parametrize("reply", NOT_RETRIED, ids=named(NOT_RETRIED))
-def test_what_will_not_pass_is_not_tried_again(reply: Any) -> None:
+def test_permanent_faults_are_not_retried(reply: Any) -> None:
     assert next_try(reply, attempt=1, max_retries=5, jitter=0.5, now=NOW) is None
 
 
@@ -166,7 +166,7 @@ def test_a_date_without_a_zone_is_utc_wherever_this_runs(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("date", ["", "today", "Fri", "15", "Fri, 15 Jan 2027", "\udcff"])
-def test_a_date_that_cannot_be_read_is_no_time(date: str) -> None:
+def test_an_unreadable_date_is_read_as_none(date: str) -> None:
     assert not isinstance(answer(200, date=date).server_time, str)
 
 
@@ -308,7 +308,7 @@ def test_no_answer_says_why_and_what_to_check(kit: Any, kind: FaultKind, advice:
         assert part in str(error)
 
 
-def test_a_good_answer_is_let_through(kit: Any) -> None:
+def test_a_successful_response_is_returned(kit: Any) -> None:
     good = answer(204)
     assert raise_for_status(REQUEST, good, kit.settings()) is good
     with pytest.raises(FineTuningApiError):
@@ -424,7 +424,7 @@ def test_words_that_hold_no_secret_stay_as_they_are(kit: Any, said: str) -> None
 @pytest.mark.parametrize(
     "word", ["a" * 20_000, "*a" * 10_000, "key-" * 5_000, "sk_" * 6_000, "Bearer " * 3_000]
 )
-def test_the_longest_words_are_scrubbed_as_easily_as_short_ones(kit: Any, word: str) -> None:
+def test_the_longest_texts_are_masked_as_easily_as_short_ones(kit: Any, word: str) -> None:
     # a pattern that looks back over the whole text at each character takes seconds for each of these, and
     # a hundred of them then run into the suite's limit
     assert {len(kit.settings().redact.line(word)) <= 500 for _ in range(100)} == {True}

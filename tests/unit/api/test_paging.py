@@ -87,7 +87,7 @@ def test_an_order_that_page_one_cannot_tell_is_told_by_the_pages_together(kit: A
     assert feed.collected() == log
 
 
-def test_a_short_last_page_with_its_times_upside_down_does_not_turn_the_log_round(kit: Any) -> None:
+def test_a_short_last_page_with_reversed_times_does_not_reverse_the_log(kit: Any) -> None:
     log = [kit.event(0, at=3), kit.event(1, at=1), *[kit.event(number, at=number) for number in range(4, 14)]]
     feed = kit.walk(feed_of(kit), kit.server(log))
     assert feed.collected() == log
@@ -307,7 +307,7 @@ def test_an_event_that_came_late_behind_a_known_one_is_not_lost(kit: Any) -> Non
     assert kit.numbers(feed.collected()) == [3, 6]
 
 
-def test_a_wrong_order_in_the_mark_is_corrected_and_costs_no_event(kit: Any) -> None:
+def test_a_wrong_order_in_the_bookmark_is_corrected_and_costs_no_event(kit: Any) -> None:
     log = kit.log(60)
     newest = kit.server(log)
     feed = kit.walk(feed_of(kit, bookmark=Bookmark(ids=("ftevent-55",), order=OLDEST)), newest)
@@ -419,7 +419,7 @@ def test_an_id_that_comes_again_on_a_later_page_with_other_words_is_another_even
 @pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])
 @pytest.mark.parametrize("place", [0, 24])
 @pytest.mark.parametrize("skew", [-10_000, 10_000])
-def test_one_event_with_an_odd_time_does_not_turn_the_log_round(
+def test_one_event_with_an_odd_time_does_not_reverse_the_log(
     kit: Any, newest_first: bool, place: int, skew: int
 ) -> None:
     log = kit.log(25)
@@ -428,7 +428,7 @@ def test_one_event_with_an_odd_time_does_not_turn_the_log_round(
     assert kit.walk(feed_of(kit), server).collected() == log
 
 
-def test_a_mark_keeps_only_the_newest_ids(kit: Any) -> None:
+def test_a_bookmark_keeps_only_the_newest_ids(kit: Any) -> None:
     bookmark = after_first_reading(kit, kit.log(500), newest_first=True)
     assert len(bookmark.ids) == len(bookmark.hashes) == KEPT
     assert bookmark.last_id == "ftevent-499"
@@ -657,7 +657,7 @@ def test_ids_that_change_do_not_bring_back_what_lies_behind_the_known_events(kit
     assert kit.numbers(feed.collected()) == [200]
 
 
-def test_a_burst_with_a_time_before_the_mark_is_read_to_its_end(kit: Any) -> None:
+def test_a_burst_with_a_time_before_the_bookmark_is_read_to_its_end(kit: Any) -> None:
     log = kit.log(30)
     bookmark = after_first_reading(kit, log, newest_first=True)
     log += [kit.event(number, at=28 if number == 35 else number) for number in range(30, 45)]

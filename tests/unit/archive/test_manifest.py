@@ -126,7 +126,7 @@ def test_a_manifest_that_is_read_and_written_again_stays_as_it_is() -> None:
     assert read == replace(MANIFEST, bookmark=read.bookmark)
 
 
-def test_a_manifest_without_a_mark_an_outcome_or_a_part_is_read() -> None:
+def test_a_manifest_without_a_bookmark_an_outcome_or_a_part_is_read() -> None:
     job = JobFacts(job_id="ftjob-1", vendor="nebius", outcome=None, status=None, complete=False)
     bare = replace(
         MANIFEST, job=job, bookmark=None, parts=(), compression="gzip", report="log.jsonl.report.html"
@@ -236,5 +236,5 @@ def test_a_missing_field_of_a_part_is_named_with_the_part(field: str) -> None:
     ],
     ids=range(12),
 )
-def test_what_is_no_manifest_at_all_is_refused_in_words(content: bytes, problem: str) -> None:
+def test_a_file_that_is_not_a_manifest_is_refused_with_a_reason(content: bytes, problem: str) -> None:
     assert problem in _refusal(content)

@@ -34,7 +34,7 @@ def test_a_file_is_moved_into_its_place_whatever_its_name(
     assert list(storage.names_in("parts")) == []
 
 
-def test_what_a_killed_task_left_of_a_file_goes_when_the_file_is_put(
+def test_leftovers_of_a_killed_task_are_removed_when_the_file_is_written(
     storage: ObjectStorage, tmp_path: Path
 ) -> None:
     (tmp_path / "local").write_bytes(b"whole")
@@ -44,7 +44,7 @@ def test_what_a_killed_task_left_of_a_file_goes_when_the_file_is_put(
     assert sorted(storage.names_in("parts")) == ["parts/.other.jsonl.0123.writing", "parts/log.jsonl"]
 
 
-def test_a_folder_is_no_file(storage: ObjectStorage, tmp_path: Path) -> None:
+def test_a_folder_is_not_a_file(storage: ObjectStorage, tmp_path: Path) -> None:
     (tmp_path / "local").write_bytes(b"x")
     storage.put(tmp_path / "local", "parts/log.jsonl")
     assert storage.size("parts") is None

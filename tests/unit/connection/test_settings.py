@@ -446,7 +446,7 @@ def test_what_only_the_task_can_know_is_let_through_when_the_dag_is_parsed(job_i
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "3", 2.0, [], float("nan")])
-def test_a_count_that_is_none_is_refused_by_name(value: object) -> None:
+def test_an_invalid_count_is_refused_by_name(value: object) -> None:
     with pytest.raises(FineTuningInputError, match=r"max_events is .*whole number of at least 1"):
         check_count("max_events", value)
 
@@ -459,7 +459,7 @@ def test_none_is_a_count_only_where_it_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("mode", ["", "ALL", None, True, ["all"], "message"])
-def test_a_log_mode_that_is_none_is_refused(mode: object) -> None:
+def test_an_invalid_log_mode_is_refused(mode: object) -> None:
     with pytest.raises(FineTuningInputError, match="messages, all, none"):
         check_log_events(mode)
 

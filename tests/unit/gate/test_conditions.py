@@ -235,7 +235,7 @@ def test_a_condition_may_have_500_characters_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("given", [None, 1, b"loss < 1", ["loss < 1"], {"loss": 1}, True])
-def test_what_is_no_text_is_refused_by_name(given: Any) -> None:
+def test_a_condition_that_is_not_text_is_refused_by_name(given: Any) -> None:
     with pytest.raises(ConditionError, match="it must be text") as refused:
         parse(given)
     assert refused.value.position is None
@@ -303,7 +303,7 @@ def test_a_condition_error_is_an_input_error_and_survives_pickling() -> None:
     ],
 )
 @pytest.mark.parametrize("sign", ["<", "<=", ">", ">=", "==", "!="])
-def test_a_last_value_that_is_no_number_violates_every_comparison_and_is_named(
+def test_a_last_value_that_is_not_a_number_violates_every_comparison_and_is_named(
     value: Any, called: str, sign: str
 ) -> None:
     for text in (f"loss {sign} 1", f"1 {sign} loss", f"loss {sign} loss", f"0 * loss {sign} 0"):
@@ -326,7 +326,7 @@ def test_lowest_highest_and_mean_do_not_look_past_a_value_that_is_no_number(
     assert "at step 2" in finding.reason
 
 
-def test_a_last_value_counts_even_after_one_that_was_no_number() -> None:
+def test_a_last_value_counts_even_after_one_that_was_not_a_number() -> None:
     assert judged("loss < 1", series(NAN, 0.4)).passed
 
 
@@ -368,7 +368,7 @@ def test_a_metric_that_never_appeared_is_a_violation_that_names_those_that_did()
     )
 
 
-def test_of_many_metrics_the_likely_ones_are_named_first() -> None:
+def test_among_many_metrics_the_likely_ones_are_named_first() -> None:
     many = {f"x{number}": 1.0 for number in range(100)}
     reason = str(judged("vaild_loss < 1", [point(1, valid_loss=1.0, **many)]).reason)
     assert "it reported valid_loss, " in reason
@@ -391,7 +391,7 @@ def test_the_step_is_the_one_at_which_the_value_was_reported() -> None:
         assert judged(text, log).step == step, text
 
 
-def test_a_finding_is_plain_json() -> None:
+def test_a_result_is_plain_json() -> None:
     row = judged("loss > 1", series(0.5)).as_dict()
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert row == {
@@ -462,7 +462,7 @@ VALUES = st.one_of(
 
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(CONDITIONS, st.lists(st.tuples(st.sampled_from(["loss", "min", "a.b.c", "_"]), VALUES), max_size=6))
-def test_judging_never_raises_and_passes_on_finite_numbers_only(
+def test_evaluation_never_raises_and_passes_only_on_finite_numbers(
     condition: Condition, values: list[tuple[str, Any]]
 ) -> None:
     log = [point(step, **{name: value}) for step, (name, value) in enumerate(values)]

@@ -150,7 +150,7 @@ def test_numbers_of_very_different_size_do_not_share_a_scale_at_first() -> None:
     }
 
 
-def test_a_panel_draws_so_many_metrics_and_the_figure_counts_the_rest() -> None:
+def test_a_panel_draws_a_limited_number_of_metrics_and_the_figure_counts_the_rest() -> None:
     names = {f"loss_{number:02}": float(number) for number in range(MOST_IN_PANEL + 5)}
     figure = training_figure([metrics(1, **names)])
     assert len(figure.data) == MOST_IN_PANEL
@@ -204,7 +204,7 @@ def test_a_job_that_reports_every_tenth_step_is_drawn_at_those_steps(shared_dir:
     assert (raw.x[-1], raw.y[-1]) == (8250, 3.814697265625e-06)
 
 
-def test_a_word_with_a_number_in_an_error_is_no_metric() -> None:
+def test_a_word_with_a_number_in_an_error_is_not_a_metric() -> None:
     assert not read_log([said("Step 3: train loss=0.5 exploded", level="error")]).curves
 
 
@@ -265,7 +265,7 @@ def test_a_long_curve_keeps_a_single_gap() -> None:
     assert [step for step, value in zip(steps, kept, strict=True) if value is None] == [30_000]
 
 
-def test_a_restless_training_curve_is_followed_by_a_calm_one_within_its_range() -> None:
+def test_a_noisy_training_curve_gets_a_smoothed_one_within_its_range() -> None:
     figure = training_figure([metrics(step, train_loss=1.0 + (step % 2)) for step in range(500)])
     raw, bold = figure.data
     assert (raw.showlegend, bold.showlegend, bold.hoverinfo) == (False, True, "skip")
@@ -431,7 +431,7 @@ def test_the_table_of_messages_has_each_in_order_with_its_time_and_level() -> No
     ]
 
 
-def test_of_very_many_messages_the_page_keeps_begin_end_and_errors_and_counts_the_rest() -> None:
+def test_for_very_many_messages_the_page_keeps_beginning_end_and_errors_and_counts_the_rest() -> None:
     events = [said(f"Message {number}") for number in range(50_000)]
     events[20_000] = said("It broke here", level="error")
     page = report_page(events)

@@ -25,7 +25,7 @@ def test_a_rate_limit_says_when_to_come_back() -> None:
 @pytest.mark.parametrize(
     "spec", ["", "boom", "200:0.1", "600", "500:", "500:x", "500:-1", "500:1.1", "500:nan", "5²0"]
 )
-def test_what_is_no_fault_is_refused(spec: str) -> None:
+def test_an_invalid_fault_is_refused(spec: str) -> None:
     with pytest.raises(ValueError, match="ault"):
         parse_fault(spec)
 

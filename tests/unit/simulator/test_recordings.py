@@ -45,7 +45,7 @@ def test_gaps_of_a_log_are_kept() -> None:
 
 
 @pytest.mark.parametrize("order", ["newest_first", None])
-def test_a_newest_first_log_is_turned_round(order: str | None) -> None:
+def test_a_newest_first_log_is_reversed(order: str | None) -> None:
     events = [event(1042, SUCCESS), event(1000, "Fine-tuning job started")]
     job = replay({"events": events, **({"order": order} if order else {})})
     assert [served["message"] for served in job.events] == ["Fine-tuning job started", SUCCESS]
@@ -65,7 +65,7 @@ def test_messages_alone_get_ids_times_and_levels() -> None:
     assert first["created_at"] == START < last["created_at"]
 
 
-def test_made_up_ids_and_gaps_are_the_same_for_a_seed() -> None:
+def test_generated_ids_and_gaps_are_the_same_for_a_seed() -> None:
     log = [{"message": f"line {number}"} for number in range(20)]
     assert replay(log, seed="3").events == replay(log, seed="3").events
     assert replay(log, seed="3").events != replay(log, seed="4").events
@@ -182,7 +182,7 @@ def test_json_lines_are_read_oldest_first(tmp_path: Path) -> None:
         ("[" * 100_000, "line 1"),
     ],
 )
-def test_what_is_no_log_is_refused_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
+def test_an_invalid_log_is_refused_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "bad.json"
     path.write_text(text)
     with pytest.raises(RecordingError, match=reason) as raised:
@@ -191,7 +191,7 @@ def test_what_is_no_log_is_refused_in_one_line(tmp_path: Path, text: str, reason
     assert "bad.json" in str(raised.value)
 
 
-def test_a_missing_file_and_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_a_missing_file_and_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="cannot be read"):
         load_recording(tmp_path / "none.json")
     path = tmp_path / "bytes.json"

@@ -37,7 +37,7 @@ def test_the_simulator_speaks_as_families_of_the_list_only() -> None:
     assert {dialect.vendor for dialect in DIALECTS.values()} <= set(FAMILIES)
 
 
-def test_what_the_package_of_vendors_does_not_have_is_an_attribute_error() -> None:
+def test_an_unknown_name_in_the_vendors_package_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'VENDOR'"):
         vendors.VENDOR  # noqa: B018
     assert not hasattr(vendors, "Order")

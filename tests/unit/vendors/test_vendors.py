@@ -57,7 +57,7 @@ def test_a_status_means_what_its_vendor_means_by_it(vendor: str, status: str, st
 
 
 @pytest.mark.parametrize("status", [None, 7, [], {}, True])
-def test_a_status_that_is_no_text_is_unknown(status: object) -> None:
+def test_a_status_that_is_not_text_is_unknown(status: object) -> None:
     assert VENDORS["openai"].state_of(status) is JobState.UNKNOWN
 
 
@@ -172,7 +172,7 @@ def test_the_models_name_is_read_where_the_message_holds_it(message: str, model:
         ("", "openai"),
     ],
 )
-def test_a_vendor_is_told_by_its_host(host: str, name: str) -> None:
+def test_a_vendor_is_recognised_by_its_host(host: str, name: str) -> None:
     assert vendor_for(AUTO, host=host).name == name
     assert vendor_for("", host=host).name == name
 
@@ -206,7 +206,7 @@ def test_a_servers_own_words_come_before_the_vendors() -> None:
     assert VENDORS["openai"].with_signals({}) == VENDORS["openai"]
 
 
-def test_a_vendor_of_ones_own_is_made_from_another() -> None:
+def test_a_custom_vendor_can_be_made_from_another() -> None:
     vendor = replace(VENDORS["openai"], name="acme", jobs_path="/jobs")
     assert vendor.state_of("succeeded") is JobState.SUCCEEDED
 

@@ -101,7 +101,7 @@ DAY = 86_400.0
         ),
     ],
 )
-def test_what_is_no_claim_or_was_taken_back_never_stands(events: list[Event], vendor: str) -> None:
+def test_an_event_that_claims_no_end_or_was_taken_back_never_stands(events: list[Event], vendor: str) -> None:
     assert verdicts(events, vendor=vendor, at=[DAY * 365]) == [None]
 
 

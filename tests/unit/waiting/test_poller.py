@@ -694,7 +694,7 @@ def test_a_wait_comes_to_the_right_end_in_time_with_few_requests(kit: Any, row: 
 
 
 @TABLE
-def test_a_restart_at_any_moment_comes_to_the_same_end(kit: Any, row: Sequence) -> None:
+def test_a_restart_at_any_moment_leads_to_the_same_end(kit: Any, row: Sequence) -> None:
     polls = drive(kit, row.world()).polls
     moments = range(1, polls) if polls < 60 else [2, polls // 2, polls - 1]
     for moment in moments:
@@ -707,7 +707,7 @@ def test_a_restart_at_any_moment_comes_to_the_same_end(kit: Any, row: Sequence) 
     [row for row in SEQUENCES.values() if row.restarts],
     ids=[name for name, row in SEQUENCES.items() if row.restarts],
 )
-def test_restarts_after_every_poll_come_to_the_same_end(kit: Any, row: Sequence) -> None:
+def test_restarts_after_every_poll_lead_to_the_same_end(kit: Any, row: Sequence) -> None:
     # nobody remembers how long the job route has been missing: the events decide once the end is long past
     slack = 12_600 if row.by == "event" else 60
     check_end(row, drive(kit, row.world(), restart=lambda poll: True), slack=slack)
@@ -748,7 +748,7 @@ RUNNING = {
 
 
 @pytest.mark.parametrize("world", RUNNING.values(), ids=RUNNING.keys())
-def test_what_is_no_end_does_not_end_the_wait_within_a_day(kit: Any, world: World) -> None:
+def test_a_job_without_an_end_does_not_end_the_wait_within_a_day(kit: Any, world: World) -> None:
     wait = drive(kit, world, until=DAY)
     assert wait.outcome is None
     assert wait.error is None
@@ -837,7 +837,7 @@ def test_the_gap_doubles_up_to_ten_minutes_while_the_server_is_away(kit: Any) ->
     assert gaps == [120.0, 240.0, 480.0, 600.0, 600.0, 600.0]
 
 
-def test_a_failed_poll_says_that_this_is_no_word_about_the_job(kit: Any) -> None:
+def test_a_failed_poll_says_that_it_says_nothing_about_the_job(kit: Any) -> None:
     poller = JobPoller(settings=kit.settings(), job_id=JOB)
     look = kit.converse(poller.poll(now=START), lambda request: DOWN)
     assert not look.asked
