@@ -394,7 +394,7 @@ def test_a_stopped_simulator_comes_back_with_the_same_jobs_on_the_same_port(cloc
         _ = sim.base_url
     sim.start()
     url = sim.base_url
-    with pytest.raises(RuntimeError, match="running already"):
+    with pytest.raises(RuntimeError, match="already running"):
         sim.start()
     sim.stop()
     sim.stop()
