@@ -131,8 +131,7 @@ class Curve:
 
     def smoothed(self) -> tuple[list[int], list[float | None]]:
         """
-        Follow a restless curve with a calm one: at each place the mean of the values around it, the nearer
-        ones weighing more.
+        Smooth a noisy curve: at each point the mean of the values around it, in which nearer ones weigh more.
 
         :returns: steps and means, at most 300; empty if there are too few values to need it.
         """
