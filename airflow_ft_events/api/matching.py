@@ -140,14 +140,16 @@ class Seen:
     Some servers give one id to several events, so an id alone is not enough.
     """
 
-    __slots__ = ("_keys",)
+    __slots__ = ("_first_page", "_keys")
 
     def __init__(self) -> None:
         self._keys: set[int] = set()
+        self._first_page: list[dict[str, Any]] = []
 
     def clear(self) -> None:
         """Forget all events."""
         self._keys.clear()
+        self._first_page = []
 
     def unseen(self, raws: list[dict[str, Any]], ids: Sequence[str] | None) -> list[dict[str, Any]]:
         """
@@ -157,6 +159,11 @@ class Seen:
         :param ids: their ids; None if not every one has an id.
         :returns: those that were not seen before; an event without an id counts as new.
         """
+        if ids is not None and not self._keys and not self._first_page and len(set(ids)) == len(ids):
+            self._first_page = raws  # most polls read no second page, and need no hashes of the first
+            return raws
+        self._keys.update(_keys_of(self._first_page))  # type: ignore[arg-type]
+        self._first_page = []
         keys = _keys_of(raws) if ids is not None else [_key_of(raw) for raw in raws]
         fresh = set(keys)
         if len(fresh) == len(raws) and None not in fresh and fresh.isdisjoint(self._keys):

@@ -24,7 +24,7 @@ from airflow_ft_events.waiting.evidence import Evidence
 from airflow_ft_events.waiting.log_reader import LogReader
 from airflow_ft_events.waiting.state import Announcement, PollResult, RouteState
 from airflow_ft_events.waiting.streaks import GONE_AFTER, Absences, Failures, Streak
-from airflow_ft_events.waiting.verdict import Known, Said, Then, said_by, verdict
+from airflow_ft_events.waiting.verdict import Said, Then, known_of, said_by, verdict
 
 UNCONFIRMED_INTERVAL = 10.0
 UNCONFIRMED_TRIES = 10
@@ -243,7 +243,13 @@ class JobPoller:
             job.route, is_404=job.is_404, ok=Said.ENDED if result.outcome is not None else Said.GOES_ON
         )
         events_said = said_by(events.route, is_404=False, ok=Said.NEWS if result.events else Said.NOTHING_NEW)
-        then = verdict(job_said, events_said, self._known())
+        known = known_of(
+            seen=self.job_seen,
+            untried=self._untried and not self._failures.count,
+            announced=self._announcement is not None,
+            no_job_route=self._job_route.missing and not self.job_seen,
+        )
+        then = verdict(job_said, events_said, known)
         result.asked = then not in (Then.FAIL, Then.PAUSE, Then.COUNT_ABSENCE, Then.COUNT_FAILURE)
         if then is not Then.PAUSE and events.route is not Route.NOT_ASKED:
             self._pauses.end()
@@ -258,18 +264,6 @@ class JobPoller:
             self._count_failure(result, job.error or events.error, now)
         elif then is not Then.END:
             self._answered(result, then, now)
-
-    def _known(self) -> Known:
-        known = Known.NOTHING
-        if self.job_seen:
-            known |= Known.SEEN
-        elif self._job_route.missing:
-            known |= Known.NO_JOB_ROUTE
-        if self._untried and not self._failures.count:
-            known |= Known.UNTRIED
-        if self._announcement is not None:
-            known |= Known.ANNOUNCED
-        return known
 
     def _note_routes(self, result: PollResult, events: Answered, job: Answered, *, now: float) -> None:
         """Remember which routes this server has; each is asked again every five minutes."""

@@ -133,6 +133,22 @@ def said_by(route: Route, *, is_404: bool, ok: Said) -> Said:
 
 
 @cache
+def known_of(*, seen: bool, untried: bool, announced: bool, no_job_route: bool) -> Known:
+    """
+    Put together what is known of a wait.
+
+    :param seen: whether :attr:`Known.SEEN` holds; the others likewise.
+    """
+    facts = {
+        Known.SEEN: seen,
+        Known.UNTRIED: untried,
+        Known.ANNOUNCED: announced,
+        Known.NO_JOB_ROUTE: no_job_route,
+    }
+    return Known(sum(fact.value for fact, holds in facts.items() if holds))
+
+
+@cache
 def verdict(job: Said, events: Said, known: Known) -> Then:
     """
     Decide what happens to a wait.
