@@ -93,7 +93,7 @@ def test_marking_deferred_tasks_failed_cancels_the_job_of_the_owner_and_not_that
 ) -> None:
     # the watcher first: what its end does is done when that of the owner is
     for task_id in ("watcher", "owner"):
-        waits.airflow.api.bookmark(DAG, waits.run_id, task_id, "failed")
+        waits.airflow.api.mark(DAG, waits.run_id, task_id, "failed")
         waits.wait_until_killed(task_id)
     waits.check_jobs()
     assert waits.states == {"owner": "failed", "watcher": "failed"}
