@@ -104,7 +104,7 @@ class EventFeed:
         self._order: Order | None = bookmark.order if bookmark else None
         self._cursor = after
         self._phase = Phase.WALKING
-        self._went_by_cursor = False
+        self._went_by_cursor = self._met_known = False
         if self._bookmark and self.order is Order.OLDEST_FIRST and self._vendor.pages:
             self._seek()
         self._refused: str | None = None
@@ -206,7 +206,7 @@ class EventFeed:
         new = self._newer_than_bookmark(raws, ids, unseen) if self._bookmark else unseen
         if self._must_jump():
             self._seek()
-            self._front = ()
+            self._front, self._whole = (), None
             self._seen.clear()
             return self._nothing()
         self._pages.append(new)
@@ -276,7 +276,8 @@ class EventFeed:
 
     def _begin_again(self) -> None:
         """Read the whole log, and find the bookmark in it."""
-        self._went_by_cursor, self.found, self._oldest_new = False, False, None
+        self._went_by_cursor = self._met_known = self.found = False
+        self._oldest_new = None
         self._pages.clear()
         self._seen.clear()
         self._front, self._whole = (), None
@@ -316,8 +317,10 @@ class EventFeed:
         if self.order is Order.NEWEST_FIRST:
             span = range(known_at[-1])
         else:
-            self._pages.clear()  # what was read on the way to the bookmark is older
-            self._oldest_new = None
+            if not self._met_known:  # what was read on the way to the bookmark is older
+                self._pages.clear()
+                self._oldest_new = None
+            self._met_known = True
             span = range(known_at[0] + 1, len(raws))
         known = set(known_at)
         fresh = {id(raw) for raw in unseen} if unseen is not raws else None
@@ -329,9 +332,8 @@ class EventFeed:
         hashes = bookmark.hashes
         if self._whole is not None:
             if bookmark.length and bookmark.hashes and bookmark.length <= len(raws):
-                last = (
-                    bookmark.length - 1 if self.order is Order.OLDEST_FIRST else len(raws) - bookmark.length
-                )
+                oldest_first = self.order is Order.OLDEST_FIRST
+                last = bookmark.length - 1 if oldest_first else len(raws) - bookmark.length
                 if matching.said_by(raws[last]) == bookmark.hashes[-1]:
                     return [last]
             if not hashes:
@@ -360,8 +362,7 @@ class EventFeed:
         """Decide whether the walk continues, and from which cursor."""
         before, self._page_before, self._last_page = self._last_page, self._last_page, raws
         newest_first = self.order is Order.NEWEST_FIRST
-        met = self._bookmark is not None and bool(self.found) and newest_first
-        if met or has_more is False or not self._vendor.pages:
+        if (newest_first and self.found) or has_more is False or not self._vendor.pages:
             self._end()
             return
         last = server_id(raws[-1]) if raws else None

@@ -188,3 +188,20 @@ def test_an_id_that_an_oldest_first_server_no_longer_has_loses_nothing(
     assert (feed.collected(), feed.found) == (log[200:], True)
     feed = kit.converse(read_events(settings, "ftjob-1", newer_than="e249"), server)
     assert (feed.collected(), feed.found) == ([], True)
+
+
+@pytest.mark.parametrize("vendor", ["nebius", "openai"])
+@pytest.mark.parametrize("page_size", [3, 10])
+@pytest.mark.parametrize("known", range(6))
+def test_a_server_that_ignores_the_cursor_and_names_no_further_page_loses_no_new_event(
+    kit: Any, vendor: str, page_size: int, known: int
+) -> None:
+    log = kit.log(6)
+    server = kit.server(log, newest_first=False, cursor="ignored", says_more="nothing")
+    settings = kit.settings(page_size=page_size, extra={"vendor": vendor})
+    newer_than = log[known]["id"]
+    feed = kit.converse(read_events(settings, "ftjob-1", newer_than=newer_than), server)
+    readable = log[:page_size]  # the others are on pages that nothing leads to
+    expected = [event for event in readable if log.index(event) > known] if known < page_size else readable
+    assert feed.collected() == expected
+    assert feed.found is (known < page_size)
