@@ -23,6 +23,7 @@ from airflow_ft_events.errors import FineTuningError, FineTuningPagingError
 from airflow_ft_events.events import Event, Order, identify, is_number
 from airflow_ft_events.jobs import Job
 from airflow_ft_events.parameters import quoted
+from airflow_ft_events.vendors.base import Meaning
 
 T = TypeVar("T")
 
@@ -334,8 +335,14 @@ def shows_end(settings: Settings, feed: EventFeed) -> bool:
     :param feed: a walk that has seen the newest events.
     :returns: True if they have.
     """
-    newest = identify(feed.newest_shown, order=feed.order)
-    return any(map(settings.vendor.ends_log, newest))
+    shown = feed.newest_shown
+    newest_first = shown if feed.order is Order.NEWEST_FIRST else shown[::-1]
+    for event in identify(newest_first, order=Order.NEWEST_FIRST):
+        if settings.vendor.ends_log(event):
+            return True
+        if settings.vendor.meaning_of(event) is Meaning.RESTARTED:
+            return False  # the job went on: an end before that is not its last
+    return False
 
 
 def newest_events(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResult, list[Event]]:

@@ -27,12 +27,14 @@ class Credential(ABC):
         assert secret is not None, "a secret that expires must say how it is renewed"
         return secret
 
-    def refused(self, secret: str | None) -> None:  # noqa: B027 - a key has nothing to forget
+    def refused(self, secret: str | None) -> bool:
         """
         Note that the server refused a secret, so that the next request gets another one if that may help.
 
         :param secret: the refused secret; None if it is not known.
+        :returns: whether reading the connection again may help as well; True for a key.
         """
+        return True
 
     def current(self) -> str:
         """Return the secret for the next request, renewed only if it must be."""

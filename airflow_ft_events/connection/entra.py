@@ -84,7 +84,7 @@ class EntraTokens:
             self._lately.setdefault(scope, deque(maxlen=LATELY)).append(token.value)
             return token.value
 
-    def forget(self, scope: str, refused: str) -> None:
+    def forget(self, scope: str, refused: str) -> bool:
         """
         Forget a token that the server refused, and the credential that caches it.
 
@@ -92,14 +92,18 @@ class EntraTokens:
 
         :param scope: the token's scope.
         :param refused: the token.
+        :returns: False if it was kept.
         """
         with self._lock:
             known = self._tokens.get(scope)
-            if known is None or known.value != refused or clock().now() - known.got_at < REFUSED_AFTER:
-                return
+            if known is None or known.value != refused:
+                return True
+            if clock().now() - known.got_at < REFUSED_AFTER:
+                return False
             del self._tokens[scope]
             self._asked_at.pop(scope, None)
             self._credential = None
+            return True
 
     def lately(self, scope: str) -> tuple[str, ...]:
         """
@@ -162,14 +166,14 @@ class EntraCredential(Credential):
         """
         return TOKENS.get(self.scope, conn_id=self.conn_id)
 
-    def refused(self, secret: str | None) -> None:
+    def refused(self, secret: str | None) -> bool:
         """
         Forget a token that the server refused, unless it is recent.
 
         :param secret: the token.
+        :returns: False for a recent token: its identity lacks a role, whatever the connection says.
         """
-        if secret is not None:
-            TOKENS.forget(self.scope, secret)
+        return secret is None or TOKENS.forget(self.scope, secret)
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ _OWN_HEADERS |= {
 KNOWN_EXTRA = {"vendor", "organization", "project", "api_version", "auth", "signals", "headers"}
 KNOWN_EXTRA |= {"timeout", "max_retries", "page_size", "verify", "allow_http"}
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+RETIRED = 16
+"""Earlier secrets that are still masked."""
 READ_TIMEOUTS = 10
 """Read timeouts that a whole response may take: a server that sends slowly must not hold up a wait."""
 WORKER_BODY_LIMIT = 32 * 1024 * 1024
@@ -70,9 +72,22 @@ class Settings:
     unknown: tuple[str, ...] = ()
     """Unknown names in the connection's extra, most likely misspelt."""
 
+    retired: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """Secrets of this connection before it was edited: what was read with them may still quote them."""
+
     def __post_init__(self) -> None:
         for name in ("headers", "params"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    def after(self, earlier: Settings) -> Settings:
+        """
+        Take the place of what the connection said before.
+
+        :param earlier: the connection as it was.
+        :returns: these settings, which mask the earlier secrets as well.
+        """
+        known = dict.fromkeys((*earlier.retired, *earlier.redact.secrets))
+        return replace(self, retired=tuple(known)[-RETIRED:])
 
     def headers_with(self, secret: str) -> dict[str, str]:
         """
@@ -88,7 +103,7 @@ class Settings:
     @property
     def redact(self) -> Redactor:
         """Masks the key and the values of the connection's own headers."""
-        return Redactor(self.credential, tuple(self.headers.values()))
+        return Redactor(self.credential, (*self.headers.values(), *self.retired))
 
 
 class _Fields:

@@ -87,16 +87,27 @@ class ClientHook(BaseHook):
     def settings(self) -> Settings:
         """The connection, read and checked on first use. Not for an event loop's thread."""
         if self._settings is None:
-            try:
-                connection = self.get_connection(self.conn_id)
-            except AirflowNotFoundException:
-                raise self._no_connection() from None
-            settings = self._settings_from(connection, connection.extra_dejson)
-            settings.credential.current()
-            for secret in settings.redact.secrets:
-                mask_secret(secret)
-            self._settings = settings
+            self._settings = self._read_settings()
         return self._settings
+
+    def _read_settings(self) -> Settings:
+        try:
+            connection = self.get_connection(self.conn_id)
+        except AirflowNotFoundException:
+            raise self._no_connection() from None
+        settings = self._settings_from(connection, connection.extra_dejson)
+        settings.credential.current()
+        for secret in settings.redact.secrets:
+            mask_secret(secret)
+        return settings
+
+    def _reread_settings(self) -> Settings:
+        """Read the connection again; if that fails, everything stays as it was."""
+        found, before = self._read_settings(), self._settings
+        if before is None or found != before:
+            self._forget_connection()
+            self._settings = found.after(before) if before else found
+        return self.settings
 
     async def aget_settings(self) -> Settings:
         """

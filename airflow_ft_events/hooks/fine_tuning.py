@@ -316,10 +316,9 @@ class FineTuningHook(ClientHook):
         return self._sync_transport().send(request)
 
     def _read_again(self, step: calls.ReadAgain) -> Settings | FineTuningError:
-        step.refused.credential.refused(step.secret)
-        self._forget_connection()
         try:
-            return self.settings
+            helps = step.refused.credential.refused(step.secret)
+            return self._reread_settings() if helps else step.refused
         except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
             return not_read_again(self.conn_id, error)
 

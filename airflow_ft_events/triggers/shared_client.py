@@ -89,11 +89,13 @@ class SharedClient:
             raise
 
     async def _reconnect(self, step: ReadAgain, read_connection: ReadConnection) -> None:
-        await asyncio.to_thread(step.refused.credential.refused, step.secret)
-        await self._connect(read_connection)
+        if await asyncio.to_thread(step.refused.credential.refused, step.secret):
+            await self._connect(read_connection)
 
     async def _connect(self, read_connection: ReadConnection) -> None:
         settings, network = await read_connection()
+        if self._transport is not None:
+            settings = settings.after(self._transport.settings)
         resources = AsyncExitStack()
         session = await resources.enter_async_context(shared_session(network))
         self._transport = AsyncTransport(settings, network, session, body_limit=TRIGGER_BODY_LIMIT)

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.api.calls import cancel_job, get_job, list_jobs, newest_events, read_events
+from airflow_ft_events.api.calls import (
+    cancel_job,
+    get_job,
+    list_jobs,
+    newest_events,
+    read_events,
+    shows_end,
+)
 from airflow_ft_events.api.exchange import ApiFault, ApiRequest, FaultKind
 from airflow_ft_events.errors import (
     FineTuningAnswerError,
@@ -205,3 +212,24 @@ def test_a_server_that_ignores_the_cursor_and_names_no_further_page_loses_no_new
     expected = [event for event in readable if log.index(event) > known] if known < page_size else readable
     assert feed.collected() == expected
     assert feed.found is (known < page_size)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize(
+    ("types", "ends"),
+    [
+        (["JOB_ERROR"], True),
+        (["JOB_ERROR", "UPLOADED"], True),
+        (["JOB_ERROR", "JOB_RESTARTED"], False),
+        (["JOB_ERROR", "JOB_RESTARTED", "UPLOADED"], False),
+        (["JOB_ERROR", "JOB_RESTARTED", "JOB_COMPLETE"], True),
+        ([], False),
+    ],
+)
+def test_an_end_that_the_job_went_on_after_is_not_the_end_of_its_log(
+    kit: Any, newest_first: bool, types: list[str], ends: bool
+) -> None:
+    settings = kit.settings(extra={"vendor": "together"})
+    log = [kit.event(at, at=at, type=kind) for at, kind in enumerate(["JOB_START", *types])]
+    feed = kit.converse(read_events(settings, "ft-1"), kit.server(log, newest_first=newest_first))
+    assert shows_end(settings, feed) is ends

@@ -466,3 +466,21 @@ def test_an_invalid_log_mode_is_refused(mode: object) -> None:
 
 def test_a_path_segment_is_quoted() -> None:
     assert quoted("ft:a/b?c#d%e f") == "ft:a%2Fb%3Fc%23d%25e%20f"
+
+
+def test_no_repr_of_settings_or_of_what_masks_them_shows_a_secret() -> None:
+    settings = connection(**extra(headers={"X-Gateway": "gateway-secret"}))
+    edited = connection(password="another-key-1234567").after(settings)
+    for shown in (settings, settings.redact, settings.redact.json, edited, edited.redact, edited.redact.text):
+        for secret in (KEY, "gateway-secret", "another-key-1234567"):
+            assert secret not in repr(shown)
+
+
+def test_an_edited_connection_still_masks_its_earlier_secrets_and_is_compared_without_them() -> None:
+    settings = connection(**extra(headers={"X-Gateway": "gateway-secret"}))
+    edited = connection(password="another-key-1234567").after(settings)
+    assert edited.redact.text(f"{KEY} gateway-secret another-key-1234567") == "*** *** ***"
+    assert edited == connection(password="another-key-1234567")
+    for number in range(100):
+        edited = connection(password=f"key-number-{number:06}").after(edited)
+    assert len(edited.retired) <= 16
