@@ -73,12 +73,9 @@ WORDS = {
 STATUS = {"together": {"succeeded": "completed", "failed": "error"}, "azure": {"cancelled": "canceled"}}
 
 
-def room(*names: str) -> ModuleType:
-    """Find a module under the first of its names that is there: the package's tree has changed once."""
-    for name in names[:-1]:
-        with contextlib.suppress(ImportError):
-            return importlib.import_module(f"airflow_ft_events.{name}")
-    return importlib.import_module(f"airflow_ft_events.{names[-1]}")
+def room(name: str) -> ModuleType:
+    """Import one of the package's modules, only when it is needed: the drawing needs none of them."""
+    return importlib.import_module(f"airflow_ft_events.{name}")
 
 
 @dataclass
@@ -207,7 +204,7 @@ class Server:
 
     def __init__(self, world: World, clock: Any, exchange: ModuleType) -> None:
         self.world, self.clock = world, clock
-        self.response = getattr(exchange, "ApiResponse", None) or exchange.ApiAnswer
+        self.response = exchange.ApiResponse
         self.no_answer, self.kinds = exchange.ApiFault, exchange.FaultKind
         self.answers = 0
 
@@ -323,10 +320,8 @@ def _driven_clock(world: World, clocks: ModuleType) -> Any:
                 self.restarts.pop(0)
                 raise RestartError
 
-        def luck(self) -> float:
+        def jitter(self) -> float:
             return luck.random()
-
-        jitter = luck
 
     return Driven()
 
@@ -403,7 +398,7 @@ def _wired(world: World, clock: Any) -> Iterator[None]:
     from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
     from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
 
-    sync, aio = room("transport.sync", "api.sync"), room("transport.aio", "api.aio")
+    sync, aio = room("transport.sync"), room("transport.aio")
     server = Server(world, clock, room("api.exchange"))
     lines = Lines(world.lines)
 

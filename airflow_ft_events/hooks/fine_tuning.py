@@ -310,6 +310,7 @@ class FineTuningHook(ClientHook):
         :param poller: the wait.
         :returns: what the poll found.
         """
+        poller.use(self.settings)
         return calls.converse(poller.poll(now=clock().now()), self._send_once, read_again=self._read_again)
 
     def _send_once(self, request: ApiRequest) -> ApiResult:

@@ -10,22 +10,17 @@ from pathlib import Path
 
 import pytest
 
+PACKAGE = Path(__file__).resolve().parents[2] / "airflow_ft_events"
+ROOMS = ("vendors", "gate", "api", "waiting", "report")
+SINGLE = ("events", "jobs", "errors", "parameters")
+IN_CONNECTION = ("connection.settings", "connection.credential", "connection.redaction")
 CORE = [
-    "airflow_ft_events.events",
-    "airflow_ft_events.jobs",
-    "airflow_ft_events.waiting.evidence",
-    "airflow_ft_events.vendors",
-    "airflow_ft_events.waiting.poller",
-    "airflow_ft_events.waiting.streaks",
-    "airflow_ft_events.api.routes",
-    "airflow_ft_events.waiting.task_log",
-    "airflow_ft_events.parameters",
-    "airflow_ft_events.errors",
-    "airflow_ft_events.api.exchange",
-    "airflow_ft_events.api.paging",
-    "airflow_ft_events.api.matching",
-    "airflow_ft_events.api.calls",
-    "airflow_ft_events.connection.settings",
+    f"airflow_ft_events.{name}"
+    for name in (
+        *SINGLE,
+        *IN_CONNECTION,
+        *(f"{room}.{path.stem}" for room in ROOMS for path in sorted((PACKAGE / room).glob("[a-z]*.py"))),
+    )
 ]
 DAG_MODULES = ["airflow_ft_events.sensors.fine_tuning", "airflow_ft_events.operators.fine_tuning"]
 

@@ -672,3 +672,18 @@ def test_a_walk_does_not_change_what_came(kit: Any) -> None:
     feed.collected_events()
     feed.bookmark()
     assert json.dumps(log) == before
+
+
+def test_a_log_without_ids_that_is_read_anew_after_a_jump_is_whole(kit: Any) -> None:
+    log = kit.log(26)
+    server = kit.server(log, newest_first=False, cursor="ignored", ids="none", says_more="nothing")
+    known = Bookmark(ids=("gone",))
+    feed = kit.walk(feed_of(kit, page_size=100, first_page_size=10, bookmark=known, vendor="azure"), server)
+    assert numbers_of(feed) == list(range(26))
+
+
+def numbers_of(feed: EventFeed) -> list[int]:
+    """The events' numbers, typed view and ids included."""
+    events = feed.collected_events()
+    assert len({event.id for event in events}) == len(events)
+    return [int(event.message.split()[1]) for event in events]

@@ -172,10 +172,10 @@ def test_a_refused_token_is_replaced_if_it_was_not_new(
 ) -> None:
     token = connection().credential
     assert token.current() == "token-1"
-    token.refused("token-1")
+    assert not token.refused("token-1")  # its identity lacks a role, and no connection says another one
     assert token.at_hand() == "token-1"
     clock.moment += entra.REFUSED_AFTER + 1
-    token.refused("token-1")
+    assert token.refused("token-1")
     assert token.at_hand() is None
     assert token.current() == "token-2"
     # another wait that met the same refusal finds the new one
