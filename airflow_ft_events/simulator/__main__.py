@@ -116,9 +116,12 @@ def _simulator(options: argparse.Namespace) -> Simulator:
     if not (options.api_key.isascii() and options.api_key.isprintable() and options.api_key.strip()):
         raise ValueError("--api-key must be printable ASCII text")
     faults = RandomFaults(options.fault, seed=options.seed)
-    common = {"outcome": options.outcome, "duration": options.duration, "steps": options.steps}
-    common["ended"] = options.ended
-    jobs = [common | {"log": log} for log in options.log or [None] for _ in range(options.jobs)]
+    run = {"outcome": options.outcome, "duration": options.duration, "steps": options.steps}
+    jobs = [
+        run | {"ended": options.ended, "log": log}
+        for log in options.log or [None]
+        for _ in range(options.jobs)
+    ]
     simulator = Simulator(
         jobs,
         vendor=options.vendor,
@@ -131,6 +134,7 @@ def _simulator(options: argparse.Namespace) -> Simulator:
         job_id=options.job_id,
         port=options.port,
         latency=options.latency,
+        created_jobs=run,
     )
     simulator.fault = faults if options.fault else None
     return simulator

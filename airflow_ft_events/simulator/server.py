@@ -12,6 +12,8 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from airflow_ft_events.simulator.bodies import Body, read_body
+
 HOST = "127.0.0.1"
 
 
@@ -35,7 +37,7 @@ class HttpThread:
     :param answer: makes the reply to a request; called in the server's thread; must not block.
     """
 
-    def __init__(self, answer: Callable[[web.BaseRequest], Reply]) -> None:
+    def __init__(self, answer: Callable[[web.BaseRequest, Body], Reply]) -> None:
         self._answer = answer
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -93,7 +95,7 @@ class HttpThread:
             await server.wait_closed()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        reply = self._answer(request)
+        reply = self._answer(request, await read_body(request))
         if reply.stall:
             await asyncio.sleep(reply.stall)
         response = web.Response(status=reply.status, body=reply.body, headers=reply.headers)

@@ -11,9 +11,9 @@ from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from airflow_ft_events.simulator.dialects import DEFAULT, DIALECTS, OrderName, dialect_for
-from airflow_ft_events.simulator.jobs import scripted_job, seeded
 from airflow_ft_events.simulator.recordings import LogSource, load_recording, recorded_job_id, replay_job
 from airflow_ft_events.simulator.responder import Responder
+from airflow_ft_events.simulator.scripts import scripted_job
 from airflow_ft_events.simulator.server import HOST, HttpThread
 from airflow_ft_events.simulator.state import ServerState
 from airflow_ft_events.simulator.training import training_job
@@ -42,6 +42,8 @@ class Simulator(ServerState):
     :param job_id: id of the first job; default a generated one, or the recorded one of a log.
     :param port: port to listen on; default a free one.
     :param latency: real seconds before each response; default 0.
+    :param created_jobs: how the jobs run that clients create: ``outcome`` (default the one above),
+        ``duration`` and ``steps``, as in ``add_job``.
     :param ended: True puts the initial jobs into the past, with complete logs.
     """
 
@@ -62,6 +64,7 @@ class Simulator(ServerState):
         job_id: str | None = None,
         port: int = 0,
         latency: float = 0.0,
+        created_jobs: Mapping[str, Any] | None = None,
         ended: bool = False,
     ) -> None:
         if not (math.isfinite(speed) and speed > 0):
@@ -80,9 +83,9 @@ class Simulator(ServerState):
             seed=seed,
             api_key=api_key,
             latency=latency,
+            created_jobs={"outcome": outcome} | _run_options(created_jobs or {}),
         )
         self._port = port
-        self._made = 0
         self._http = HttpThread(Responder(self).reply)
         self._started = False
         for spec in specs:
@@ -172,7 +175,7 @@ class Simulator(ServerState):
         """
         recording = None if log is None else load_recording(log)
         with self.lock:
-            rng = seeded(f"job:{self.seed}:{self._made}")
+            rng = self.new_rng()
             made_id = self.dialect.job_id(rng)
             if job_id is None:
                 told = recorded_job_id(recording) if recording else None
@@ -204,12 +207,9 @@ class Simulator(ServerState):
                     run=self.dialect.run,
                     fill=filler,
                 )
-            job.fill, job.cancelling = filler, self.dialect.cancelling
             if ended:
                 job.move(seconds=now - _LONG_AGO - job.created_at - job.span())
-            job.encode_log()
-            self._jobs[job_id] = job
-            self._made += 1
+            self.keep_job(job)
             return job_id
 
     def cancel(self, job_id: str) -> dict[str, Any]:
@@ -281,6 +281,12 @@ def _first_jobs(
     if specs and job_id is not None:
         specs[0]["job_id"] = job_id
     return specs
+
+
+def _run_options(told: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := set(told) - {"outcome", "duration", "steps"}:
+        raise ValueError(f"created_jobs knows outcome, duration and steps, not {', '.join(sorted(unknown))}")
+    return dict(told)
 
 
 def _vendor_of(specs: Sequence[Mapping[str, Any]]) -> str:

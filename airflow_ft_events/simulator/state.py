@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from airflow_ft_events.simulator.create import JobOrder
 from airflow_ft_events.simulator.dialects import Dialect, OrderName, RouteName
 from airflow_ft_events.simulator.faults import Answer, Fault, ReceivedRequest, ScriptedFault
-from airflow_ft_events.simulator.jobs import SimulatedJob
+from airflow_ft_events.simulator.jobs import SimulatedJob, seeded
+from airflow_ft_events.simulator.training import training_job
 
 _KEPT_REQUESTS = 100_000
 
@@ -27,6 +30,7 @@ class ServerState:
     :param seed: the same seed gives the same ids, losses and gaps.
     :param api_key: the key that requests must bring.
     :param latency: real seconds before each answer.
+    :param created_jobs: how the jobs run that clients create: outcome, duration, steps.
     """
 
     def __init__(
@@ -41,17 +45,21 @@ class ServerState:
         seed: int,
         api_key: str,
         latency: float,
+        created_jobs: Mapping[str, Any],
     ) -> None:
         self.dialect, self.vendor, self.order = dialect, dialect.vendor, order
         self.job_route, self.events_route = job_route, events_route
         self.speed, self.clock, self.seed = speed, clock, seed
         self.api_key, self.latency = api_key, latency
+        self.created_jobs: dict[str, Any] = {"outcome": "succeeded", "duration": 300.0, "steps": 100}
+        self.created_jobs |= created_jobs
         self.bearer_tokens: dict[str, float] = {}
         """Tokens that are accepted besides the key on Azure, and until when (simulated time)."""
         self.fault: Fault | None = None
         self.lock = threading.RLock()
         self._epoch = clock()
         self._jobs: dict[str, SimulatedJob] = {}
+        self._made = 0
         self._requests: deque[ReceivedRequest] = deque(maxlen=_KEPT_REQUESTS)
         self._scripted: list[ScriptedFault] = []
 
@@ -83,6 +91,38 @@ class ServerState:
         """Return every job, in the order in which they were added."""
         return list(self._jobs.values())
 
+    def new_rng(self) -> random.Random:
+        """Return the random numbers of the next job."""
+        return seeded(f"job:{self.seed}:{self._made}")
+
+    def keep_job(self, job: SimulatedJob) -> None:
+        """Serve a job from now on."""
+        job.fill, job.cancelling = self.dialect.fill, self.dialect.cancelling
+        job.encode_log()
+        self._jobs[job.job_id] = job
+        self._made += 1
+
+    def create_job(self, order: JobOrder, *, now: float) -> SimulatedJob:
+        """
+        Create the job that a client asks for; it runs as ``created_jobs`` says.
+
+        :param order: what the client asks for.
+        :param now: the simulated time.
+        """
+        rng = self.new_rng()
+        job = training_job(
+            job_id=self.dialect.job_id(rng),
+            now=now,
+            rng=rng,
+            run=self.dialect.run,
+            epochs=order.epochs,
+            fill=self.dialect.fill,
+            details=order.details,
+            **self.created_jobs,
+        )
+        self.keep_job(job)
+        return job
+
     @property
     def requests(self) -> list[ReceivedRequest]:
         """The received requests, oldest first (the last 100,000)."""
@@ -97,7 +137,7 @@ class ServerState:
 
         :param method: only this HTTP method.
         :param contains: only paths with this text in them.
-        :param route: only ``events``, ``job``, ``list`` or ``cancel``.
+        :param route: only this one: ``events``, ``job``, ``list``, ``create`` …
         """
         return sum(
             (method or request.method) == request.method
@@ -132,7 +172,7 @@ class ServerState:
         Make the next requests fail; without further arguments they get a 500.
 
         :param count: how many requests, default 1.
-        :param route: only requests for ``events``, ``job``, ``list`` or ``cancel``.
+        :param route: only requests for this one: ``events``, ``job``, ``list``, ``create`` …
         :param job_id: only requests for this job.
         :param status: HTTP status.
         :param body: text or bytes as they are, else JSON; default the vendor's body for the status.

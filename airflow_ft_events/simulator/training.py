@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +24,7 @@ def training_job(
     run: type[Run],
     epochs: int = 3,
     fill: Filler = fill_event,
+    details: Mapping[str, Any] | None = None,
 ) -> SimulatedJob:
     """
     Make a job that is created now and ends after the duration.
@@ -36,6 +38,7 @@ def training_job(
     :param run: the family's training run.
     :param epochs: passes over the data; each ends with a full validation.
     :param fill: adds an event's missing keys.
+    :param details: fields of the job object that somebody has chosen; default made up.
     :returns: the job.
     """
     if outcome not in OUTCOMES:
@@ -45,7 +48,14 @@ def training_job(
     if steps < 0:
         raise ValueError(f"steps must not be negative, got {steps}")
     made = run(
-        job_id=job_id, start=int(now), rng=rng, duration=duration, steps=steps, epochs=epochs, fill=fill
+        job_id=job_id,
+        start=int(now),
+        rng=rng,
+        duration=duration,
+        steps=steps,
+        epochs=epochs,
+        fill=fill,
+        details=details or {},
     )
     return made.build(outcome)
 
@@ -63,10 +73,12 @@ class Run:
         steps: int,
         epochs: int,
         fill: Filler,
+        details: Mapping[str, Any],
     ) -> None:
         self.job_id, self.start, self.rng, self.fill = job_id, start, rng, fill
         self.duration, self.steps, self.epochs = duration, steps, epochs
-        self.details = job_details(rng, epochs=epochs)
+        self.details = job_details(rng, epochs=epochs) | dict(details)
+        self.suffix = self.details["user_provided_suffix"] or ""
         self.events: list[dict[str, Any]] = []
         self.states: list[tuple[float, str]] = [(start, "validating_files")]
         # Below two minutes, all gaps of a real job shrink in proportion.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from airflow_ft_events.simulator.dialects.azure import AzureDialect, AzureV1Dialect
-from airflow_ft_events.simulator.dialects.base import Dialect, OrderName, Problem, Route, RouteName
+from airflow_ft_events.simulator.dialects.base import Dialect, OrderName
 from airflow_ft_events.simulator.dialects.nebius import NebiusDialect
 from airflow_ft_events.simulator.dialects.openai import OpenAIDialect
+from airflow_ft_events.simulator.dialects.routes import Problem, Route, RouteName
 from airflow_ft_events.simulator.dialects.together import TogetherDialect
 
 __all__ = [

@@ -6,7 +6,8 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from airflow_ft_events.simulator.dialects.base import Dialect, Problem, Route
+from airflow_ft_events.simulator.dialects.base import Dialect
+from airflow_ft_events.simulator.dialects.routes import Problem, Route
 from airflow_ft_events.simulator.jobs import Cancelling, SimulatedJob, random_id
 from airflow_ft_events.simulator.training import Run
 
@@ -32,7 +33,11 @@ class AzureRun(Run):
             0.06,
             0.2,
             "Preprocessing completed for file training file.",
-            "Preprocessing completed for file validation file.",
+            *(
+                ["Preprocessing completed for file validation file."]
+                if self.details["validation_file"]
+                else []
+            ),
             "Job started.",
             "Data Import started.",
         )
@@ -55,6 +60,7 @@ class AzureRun(Run):
         tokens = self.steps * 240
         self.say(after + 25 * self.scale, f"Training tokens billed: {tokens}")
         model = random_id(self.rng, f"{self.details['model']}.ft-", length=32).lower()
+        model += f"-{self.suffix}" if self.suffix else ""
         return self.finish(
             {"succeeded": {"fine_tuned_model": model, "trained_tokens": tokens, "result_files": [results]}}
         )
@@ -93,6 +99,7 @@ class AzureDialect(Dialect):
     states: ClassVar[Mapping[str, str]] = {"validating_files": "pending", "cancelled": "canceled"}
     cancelling = Cancelling(events=((30, _CANCEL_EVENT),))
     key_as_bearer: ClassVar[bool] = False
+    created_status = 201
 
     def route(self, *, method: str, path: str, query: Mapping[str, str]) -> Route | Problem:
         if self.api_version and not query.get("api-version"):
@@ -131,5 +138,6 @@ class AzureV1Dialect(AzureDialect):
     name = "azure-v1"
     base_path = "/openai/v1"
     api_version = None
+    created_status = 200
     states: ClassVar[Mapping[str, str]] = {"validating_files": "pending"}
     key_as_bearer = True

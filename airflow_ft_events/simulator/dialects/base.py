@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
-from urllib.parse import unquote
 
+from airflow_ft_events.simulator.create import JobOrder, read_order
+from airflow_ft_events.simulator.dialects.routes import (
+    JOB_ROUTES,
+    Problem,
+    Route,
+    Table,
+    methods_at,
+    parts_below,
+)
 from airflow_ft_events.simulator.jobs import OPENAI_CANCELLING, Cancelling, fill_event, random_id
 from airflow_ft_events.simulator.training import Run
 
-RouteName = Literal["events", "job", "list", "cancel"]
 OrderName = Literal["newest", "oldest"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Route:
-    """What a request asks for."""
-
-    name: RouteName
-    job_id: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """An error response, before it is encoded."""
-
-    status: int
-    body: Any
 
 
 class Dialect:
@@ -42,6 +32,8 @@ class Dialect:
     vendor: ClassVar[str]
     base_path: ClassVar[str] = "/v1"
     jobs_path: ClassVar[str] = "/fine_tuning/jobs"
+    job_routes: ClassVar[Table] = JOB_ROUTES
+    created_status: ClassVar[int] = 200
     order: ClassVar[OrderName] = "newest"
     job_prefix: ClassVar[str] = "ftjob-"
     default_limit: ClassVar[int] = 20
@@ -62,23 +54,23 @@ class Dialect:
 
     def route(self, *, method: str, path: str, query: Mapping[str, str]) -> Route | Problem:
         """Return what a request asks for, or the response for a path that the family does not have."""
-        root = f"{self.base_path}{self.jobs_path}"
-        found: tuple[str, Route] | None = None
-        if path.rstrip("/") == root or path.startswith(f"{root}/"):
-            match [unquote(part) for part in path.removeprefix(root).strip("/").split("/")]:
-                case [""]:
-                    found = "GET", Route(name="list")
-                case [job_id]:
-                    found = "GET", Route(name="job", job_id=job_id)
-                case [job_id, "events"]:
-                    found = "GET", Route(name="events", job_id=job_id)
-                case [job_id, "cancel"]:
-                    found = "POST", Route(name="cancel", job_id=job_id)
+        parts = parts_below(f"{self.base_path}{self.jobs_path}", path)
+        found = None if parts is None else methods_at(self.job_routes, parts)
         if found is None:
             return self.no_such_path(method, path)
-        if method != found[0]:
+        methods, job_id = found
+        if method not in methods:
             return self.problem(405, f"Not allowed to {method} on {path}")
-        return found[1]
+        return Route(name=methods[method], job_id=job_id)
+
+    def order_of(self, told: Mapping[str, Any]) -> JobOrder:
+        """
+        Return the job that a body asks for.
+
+        :param told: the body of a request to create a job.
+        :raises InvalidRequestError: if the family refuses it.
+        """
+        return read_order(told)
 
     def check_key(
         self, *, headers: Mapping[str, str], api_key: str, tokens: Collection[str]

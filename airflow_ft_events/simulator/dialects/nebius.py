@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from airflow_ft_events.simulator.dialects.base import Dialect, OrderName, Problem
+from airflow_ft_events.simulator.dialects.base import Dialect, OrderName
+from airflow_ft_events.simulator.dialects.routes import Problem
 from airflow_ft_events.simulator.jobs import Cancelling, SimulatedJob, random_id
 from airflow_ft_events.simulator.training import Run
 
@@ -20,7 +21,8 @@ class NebiusRun(Run):
         if outcome == "failed" and self.steps == 0:
             return self._fail()
         self.state(self.duration * 0.1, "running")
-        self.say(self.duration * 0.1, "Dataset 'validation' processed successfully", data={})
+        if self.details["validation_file"]:
+            self.say(self.duration * 0.1, "Dataset 'validation' processed successfully", data={})
         self.say(self.duration * 0.11, "Dataset 'training' processed successfully", data={})
         if outcome == "failed":
             return self._fail()
@@ -29,7 +31,8 @@ class NebiusRun(Run):
             return self.finish({})
         self.state(self.duration, "succeeded")
         self.say(self.duration, "Training completed successfully", data={})
-        model = random_id(self.rng, f"{self.details['model']}-", length=8)
+        named = f"{self.details['model']}-{self.suffix}-" if self.suffix else f"{self.details['model']}-"
+        model = random_id(self.rng, named, length=8)
         return self.finish({"succeeded": {"fine_tuned_model": model, "trained_tokens": self.steps * 240}})
 
     def _fail(self) -> SimulatedJob:

@@ -25,7 +25,8 @@ class OpenAIRun(Run):
     """OpenAI's messages: the status shows the end 7 s before the last event, a cancel a minute before."""
 
     def build(self, outcome: str) -> SimulatedJob:
-        files = f"{self.details['training_file']} and validation file: {self.details['validation_file']}"
+        files, validation = self.details["training_file"], self.details["validation_file"]
+        files += f" and validation file: {validation}" if validation else ""
         self.say(0, f"Created fine-tuning job: {self.job_id}", data={})
         self.say(0, f"Validating training file: {files}", data={})
         if outcome == "failed" and self.steps == 0:
@@ -52,7 +53,7 @@ class OpenAIRun(Run):
         return self.finish({})
 
     def _succeed(self) -> dict[str, dict[str, Any]]:
-        model = f"ft:{self.details['model']}:simulated::"
+        model = f"ft:{self.details['model']}:simulated:{self.suffix}:"
         finished, named = self.duration - 7 * self.scale, self.duration - 5 * self.scale
         self.state(finished, "succeeded")
         for epoch in range(max(self.epochs - 2, 1), self.epochs):
@@ -95,6 +96,8 @@ class OpenAIRun(Run):
             self.say(first + gap * (step - 1), text, kind="metrics", data=data)
 
     def _validation(self, data: dict[str, Any], key: str, words: str, left: float) -> str:
+        if not self.details["validation_file"]:
+            return ""
         data[f"{key}_loss"] = 0.22 + 2.0 * left * self.rng.uniform(0.9, 1.1)
         data[f"{key}_mean_token_accuracy"] = 1 - 0.5 * left * self.rng.uniform(0.9, 1.0)
         return f", {words} loss={data[f'{key}_loss']:.2f}"

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from airflow_ft_events.simulator.create import JobOrder
 from airflow_ft_events.simulator.dialects.base import Dialect, OrderName
+from airflow_ft_events.simulator.dialects.together_requests import read_together_order
 from airflow_ft_events.simulator.jobs import Cancelling, SimulatedJob, iso_time, random_id
 from airflow_ft_events.simulator.training import Run
 
@@ -40,6 +42,14 @@ def _type_of(message: str) -> str:
 class TogetherRun(Run):
     """Together: an event per epoch; the status changes with ``Job finished``."""
 
+    @property
+    def output(self) -> str:
+        """What the model that is made is called, before its random end."""
+        if "repeated" not in self.details:
+            return _MODEL
+        name = f"simulated/{self.details['model'].rpartition('/')[2]}"
+        return f"{name}-{self.suffix}" if self.suffix else name
+
     def build(self, outcome: str) -> SimulatedJob:
         self._tell(0, "Fine tune request created")
         if outcome == "failed" and self.steps == 0:
@@ -47,10 +57,10 @@ class TogetherRun(Run):
         self.state(self.duration * 0.05, "queued")
         self.state(self.duration * 0.1, "running")
         self._tell(0.1, f"Job started at {self._date(0.1)}")
-        self._tell(0.11, f"Model data downloaded for {_MODEL} at {self._date(0.11)}")
-        self._tell(0.13, f"Data downloaded for {_MODEL}")
+        self._tell(0.11, f"Model data downloaded for {self.output} at {self._date(0.11)}")
+        self._tell(0.13, f"Data downloaded for {self.output}")
         self._tell(0.14, "WandB run initialized.", level="")
-        self._tell(0.2, f"Training started for model {_MODEL}")
+        self._tell(0.2, f"Training started for model {self.output}")
         ended = {"succeeded": 1.0, "failed": 0.5, "cancelled": 0.5}[outcome]
         for epoch in range(1, int(self.epochs * ended) + 1):
             self._tell(
@@ -67,7 +77,7 @@ class TogetherRun(Run):
         return self._succeed()
 
     def _succeed(self) -> SimulatedJob:
-        self._tell(0.75, f"Training completed for {_MODEL} at {self._date(0.75)}")
+        self._tell(0.75, f"Training completed for {self.output} at {self._date(0.75)}")
         self._tell(0.76, "Uploading adapter model", level="")
         self.state(self.duration * 0.8, "compressing")
         self._tell(0.8, "Compressing output model")
@@ -77,7 +87,7 @@ class TogetherRun(Run):
         self._tell(0.98, "Model upload complete")
         self.state(self.duration, "succeeded")
         self._tell(1.0, f"Job finished at {self._date(1.0)}")
-        model = random_id(self.rng, f"{_MODEL}-", length=8)
+        model = random_id(self.rng, f"{self.output}-", length=8)
         return self.finish({"succeeded": {"fine_tuned_model": model, "trained_tokens": self.steps * 240}})
 
     def _fail(self, kind: str, message: str) -> SimulatedJob:
@@ -133,7 +143,11 @@ class TogetherDialect(Dialect):
             "n_epochs": job["hyperparameters"]["n_epochs"],
             "batch_size": job["hyperparameters"]["batch_size"],
         }
-        return told | times | made
+        repeated: dict[str, Any] = job.get("repeated", {})
+        return told | times | made | repeated
+
+    def order_of(self, told: Mapping[str, Any]) -> JobOrder:
+        return read_together_order(told)
 
     def job_id(self, rng: random.Random) -> str:
         groups = ("".join(rng.choices(_HEX, k=length)) for length in (8, 4, 4, 4, 12))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_ft_events.simulator.dialects.openai import OpenAIRun
-from airflow_ft_events.simulator.jobs import JobEndedError, SimulatedJob, scripted_job, seeded
+from airflow_ft_events.simulator.jobs import JobEndedError, SimulatedJob, seeded
+from airflow_ft_events.simulator.scripts import scripted_job
 from airflow_ft_events.simulator.training import training_job
 
 START = 1_800_000_000
