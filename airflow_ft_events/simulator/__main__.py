@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"server to simulate; azure is the classic path (default that of the logs, else {DEFAULT})",
     )
     add("--order", choices=("newest", "oldest"), help="order of events (default the vendor's)")
+    add("--any-file", action="store_true", help="take files for training that nobody has uploaded")
     add("--no-job-route", action="store_true", help="answer 404 when a job is read")
     add("--no-events-route", action="store_true", help="answer 404 when events are read")
     add("--seed", type=int, default=0, help="the same seed gives the same jobs (default 0)")
@@ -135,6 +136,7 @@ def _simulator(options: argparse.Namespace) -> Simulator:
         port=options.port,
         latency=options.latency,
         created_jobs=run,
+        any_file=options.any_file,
     )
     simulator.fault = faults if options.fault else None
     return simulator

@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from airflow_ft_events.simulator.bodies import Body, BodyError
+from airflow_ft_events.simulator.asked import Asked, Content, Endpoint, Found, limit_of
+from airflow_ft_events.simulator.bodies import BodyError
 from airflow_ft_events.simulator.create import InvalidRequestError
-from airflow_ft_events.simulator.dialects import Problem, Route, RouteName
+from airflow_ft_events.simulator.dialects import Problem
+from airflow_ft_events.simulator.file_endpoints import FileEndpoints
 from airflow_ft_events.simulator.jobs import JobEndedError, SimulatedJob, encode
 from airflow_ft_events.simulator.state import ServerState
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """
-    A request whose key is right and whose route exists.
-
-    :param route: what it asks for.
-    :param query: its query parameters.
-    :param body: its body.
-    :param now: the simulated time.
-    """
-
-    route: Route
-    query: Mapping[str, str]
-    body: Body
-    now: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """A response that is no plain 200 with JSON."""
-
-    body: bytes
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-Found = Problem | Content | bytes
-"""A refusal, a response, or the bytes of a 200 with JSON."""
 
 
 class Endpoints:
@@ -52,11 +22,9 @@ class Endpoints:
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
-        self._routes: dict[RouteName, Callable[[Asked], Found]] = {
-            "list": self._list,
-            "create": self._create,
-        }
-        self._job_routes: dict[RouteName, Callable[[SimulatedJob, Asked], Found]] = {
+        self._routes: dict[str, Endpoint] = FileEndpoints(state).routes()
+        self._routes |= {"list": self._list, "create": self._create}
+        self._job_routes: dict[str, Callable[[SimulatedJob, Asked], Found]] = {
             "job": self._job,
             "events": self._events,
             "cancel": self._cancel,
@@ -81,9 +49,27 @@ class Endpoints:
 
     def _create(self, asked: Asked) -> Found:
         state = self._state
-        job = state.create_job(state.dialect.order_of(asked.body.json()), now=asked.now)
+        order = state.dialect.order_of(asked.body.json())
+        for param, file_id in (
+            ("training_file", order.training_file),
+            ("validation_file", order.validation_file),
+        ):
+            if file_id and not state.any_file:
+                self._check_file(param, file_id, now=asked.now)
+        job = state.create_job(order, now=asked.now)
         body = encode(state.job_object(job, now=asked.now))
         return Content(body=body, status=state.dialect.created_status)
+
+    def _check_file(self, param: str, file_id: str, *, now: float) -> None:
+        file = self._state.find_file(file_id, now=now)
+        if file is None or file.content is None:
+            text = f"Invalid value for {param!r}: file {file_id} does not exist."
+            raise InvalidRequestError(text, param=param, code="file_not_found")
+        if not file.purpose.startswith("fine-tune"):
+            text = (
+                f"Invalid value for {param!r}: file {file_id} has the purpose {file.purpose}, not fine-tune."
+            )
+            raise InvalidRequestError(text, param=param, code="invalid_value")
 
     def _job(self, job: SimulatedJob, asked: Asked) -> Found:
         return encode(self._state.job_object(job, now=asked.now))
@@ -96,7 +82,7 @@ class Endpoints:
         return self._job(job, asked)
 
     def _events(self, job: SimulatedJob, asked: Asked) -> Found:
-        limit = self._limit(asked.query)
+        limit = limit_of(self._state.dialect, asked.query)
         if isinstance(limit, Problem):
             return limit
         state = self._state
@@ -107,7 +93,7 @@ class Endpoints:
         return state.dialect.listing(page.items, has_more=page.has_more)
 
     def _list(self, asked: Asked) -> Found:
-        limit = self._limit(asked.query)
+        limit = limit_of(self._state.dialect, asked.query)
         if isinstance(limit, Problem):
             return limit
         newest_first = self._state.all_jobs()[::-1]
@@ -122,14 +108,3 @@ class Endpoints:
         shown = newest_first[start : start + limit]
         items = [encode(self._state.job_object(job, now=asked.now)) for job in shown]
         return self._state.dialect.listing(items, has_more=start + limit < len(newest_first))
-
-    def _limit(self, query: Mapping[str, str]) -> int | Problem:
-        dialect = self._state.dialect
-        text = query.get("limit")
-        if not dialect.pages:
-            return sys.maxsize
-        if text is None:
-            return dialect.default_limit
-        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-            return dialect.bad_limit(text)
-        return int(text)

@@ -9,9 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
+from airflow_ft_events.simulator.asked import Asked, Content, Found
 from airflow_ft_events.simulator.bodies import NO_BODY, Body
 from airflow_ft_events.simulator.dialects import NO_ROUTE, Problem, Route
-from airflow_ft_events.simulator.endpoints import Asked, Content, Endpoints, Found
+from airflow_ft_events.simulator.endpoints import Endpoints
 from airflow_ft_events.simulator.faults import Answer, ReceivedRequest
 from airflow_ft_events.simulator.jobs import encode, seeded
 from airflow_ft_events.simulator.server import Reply
@@ -56,24 +57,30 @@ class Responder:
             # A request whose response a fault replaces changes nothing.
             own = None
             if asked is None or not (asked.swallows or asked.drop):
-                own = self._answer(request.headers, received, route, body)
+                own = self._answer(request, received, route, body)
         reply = self._finish(own, asked, now)
         received.status = None if reply.drop else reply.status
         return reply
 
     def _answer(
-        self, headers: Mapping[str, str], received: ReceivedRequest, route: Route | Problem, body: Body
+        self, request: web.BaseRequest, received: ReceivedRequest, route: Route | Problem, body: Body
     ) -> Found:
         state, now = self._state, received.at
-        tokens = [token for token, until in state.bearer_tokens.items() if now < until]
-        if problem := state.dialect.check_key(headers=headers, api_key=state.api_key, tokens=tokens):
+        url = f"http://{request.host}{received.path}"
+        signed = isinstance(route, Route) and route.name == "receive"
+        if not signed and (problem := self._wrong_key(request.headers, now)):
             return problem
         if isinstance(route, Problem):
             return route
         closed = {"job": not state.job_route, "events": not state.events_route}
         if closed.get(route.name):
             return NO_ROUTE
-        return self._endpoints.answer(Asked(route=route, query=received.query, body=body, now=now))
+        return self._endpoints.answer(Asked(route=route, url=url, query=received.query, body=body, now=now))
+
+    def _wrong_key(self, headers: Mapping[str, str], now: float) -> Problem | None:
+        state = self._state
+        tokens = [token for token, until in state.bearer_tokens.items() if now < until]
+        return state.dialect.check_key(headers=headers, api_key=state.api_key, tokens=tokens)
 
     def _finish(self, own: Found | None, asked: Answer | None, now: float) -> Reply:
         headers = {

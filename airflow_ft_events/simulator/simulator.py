@@ -44,6 +44,7 @@ class Simulator(ServerState):
     :param latency: real seconds before each response; default 0.
     :param created_jobs: how the jobs run that clients create: ``outcome`` (default the one above),
         ``duration`` and ``steps``, as in ``add_job``.
+    :param any_file: True takes files for training that nobody has uploaded; default False.
     :param ended: True puts the initial jobs into the past, with complete logs.
     """
 
@@ -65,6 +66,7 @@ class Simulator(ServerState):
         port: int = 0,
         latency: float = 0.0,
         created_jobs: Mapping[str, Any] | None = None,
+        any_file: bool = False,
         ended: bool = False,
     ) -> None:
         if not (math.isfinite(speed) and speed > 0):
@@ -84,6 +86,7 @@ class Simulator(ServerState):
             api_key=api_key,
             latency=latency,
             created_jobs={"outcome": outcome} | _run_options(created_jobs or {}),
+            any_file=any_file,
         )
         self._port = port
         self._http = HttpThread(Responder(self).reply)
@@ -242,6 +245,34 @@ class Simulator(ServerState):
         with self.lock:
             job = self._jobs[job_id]
             return list(job.events if future else job.events[: job.visible(now=self.now)])
+
+    def add_file(self, content: bytes, *, filename: str = "data.jsonl", purpose: str = "fine-tune") -> str:
+        """
+        Keep a file as if a client had uploaded it.
+
+        :param content: its bytes.
+        :param filename: its name.
+        :param purpose: what it is for.
+        :returns: its id.
+        :raises FilesFullError: if there is no room for it.
+        """
+        with self.lock:
+            file = self.files.add(
+                filename=filename, purpose=purpose, created_at=int(self.now), content=content
+            )
+            return file.file_id
+
+    def read_file(self, file_id: str) -> bytes:
+        """
+        Return the content of a file that was uploaded, or that a job has written.
+
+        :raises KeyError: if there is no such file.
+        """
+        with self.lock:
+            file = self.find_file(file_id, now=self.now)
+        if file is None or file.content is None:
+            raise KeyError(file_id)
+        return file.content
 
     def add_event(self, job_id: str, event: Mapping[str, Any]) -> dict[str, Any]:
         """Append an event to a job's log now, with missing keys added, and return it."""

@@ -11,6 +11,7 @@ from typing import Any
 from airflow_ft_events.simulator.create import JobOrder
 from airflow_ft_events.simulator.dialects import Dialect, OrderName, RouteName
 from airflow_ft_events.simulator.faults import Answer, Fault, ReceivedRequest, ScriptedFault
+from airflow_ft_events.simulator.files import FileStore, StoredFile
 from airflow_ft_events.simulator.jobs import SimulatedJob, seeded
 from airflow_ft_events.simulator.training import training_job
 
@@ -31,6 +32,7 @@ class ServerState:
     :param api_key: the key that requests must bring.
     :param latency: real seconds before each answer.
     :param created_jobs: how the jobs run that clients create: outcome, duration, steps.
+    :param any_file: True takes files for training that nobody has uploaded.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class ServerState:
         api_key: str,
         latency: float,
         created_jobs: Mapping[str, Any],
+        any_file: bool,
     ) -> None:
         self.dialect, self.vendor, self.order = dialect, dialect.vendor, order
         self.job_route, self.events_route = job_route, events_route
@@ -53,6 +56,8 @@ class ServerState:
         self.api_key, self.latency = api_key, latency
         self.created_jobs: dict[str, Any] = {"outcome": "succeeded", "duration": 300.0, "steps": 100}
         self.created_jobs |= created_jobs
+        self.any_file = any_file
+        self.files = FileStore(ids=seeded(f"files:{seed}"))
         self.bearer_tokens: dict[str, float] = {}
         """Tokens that are accepted besides the key on Azure, and until when (simulated time)."""
         self.fault: Fault | None = None
@@ -122,6 +127,14 @@ class ServerState:
         )
         self.keep_job(job)
         return job
+
+    def find_file(self, file_id: str, *, now: float) -> StoredFile | None:
+        """Return a file that was uploaded or that a job has written, or None."""
+        return self.files.find(file_id, jobs=self._jobs.values(), now=now)
+
+    def all_files(self, *, now: float) -> list[StoredFile]:
+        """Return every file, oldest first."""
+        return self.files.all(jobs=self._jobs.values(), now=now)
 
     @property
     def requests(self) -> list[ReceivedRequest]:

@@ -43,6 +43,7 @@ def call(sim: Simulator, path: str = "", *, method: str = "GET", **options: Any)
 
 
 def create(sim: Simulator, **told: Any) -> requests.Response:
+    sim.any_file = True
     return call(sim, method="POST", json={"model": "base/m-1", "training_file": "file-1", **told})
 
 

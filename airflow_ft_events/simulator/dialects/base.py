@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from airflow_ft_events.simulator.create import JobOrder, read_order
 from airflow_ft_events.simulator.dialects.routes import (
+    FILE_ROUTES,
     JOB_ROUTES,
     Problem,
     Route,
@@ -15,7 +16,14 @@ from airflow_ft_events.simulator.dialects.routes import (
     methods_at,
     parts_below,
 )
-from airflow_ft_events.simulator.jobs import OPENAI_CANCELLING, Cancelling, fill_event, random_id
+from airflow_ft_events.simulator.files import StoredFile
+from airflow_ft_events.simulator.jobs import (
+    OPENAI_CANCELLING,
+    Cancelling,
+    encode,
+    fill_event,
+    random_id,
+)
 from airflow_ft_events.simulator.training import Run
 
 OrderName = Literal["newest", "oldest"]
@@ -33,6 +41,9 @@ class Dialect:
     base_path: ClassVar[str] = "/v1"
     jobs_path: ClassVar[str] = "/fine_tuning/jobs"
     job_routes: ClassVar[Table] = JOB_ROUTES
+    files_path: ClassVar[str] = "/files"
+    file_routes: ClassVar[Table] = FILE_ROUTES
+    purposes: ClassVar[Collection[str]] = ("fine-tune", "assistants", "batch", "vision", "user_data", "evals")
     created_status: ClassVar[int] = 200
     order: ClassVar[OrderName] = "newest"
     job_prefix: ClassVar[str] = "ftjob-"
@@ -54,14 +65,18 @@ class Dialect:
 
     def route(self, *, method: str, path: str, query: Mapping[str, str]) -> Route | Problem:
         """Return what a request asks for, or the response for a path that the family does not have."""
-        parts = parts_below(f"{self.base_path}{self.jobs_path}", path)
-        found = None if parts is None else methods_at(self.job_routes, parts)
-        if found is None:
-            return self.no_such_path(method, path)
-        methods, job_id = found
-        if method not in methods:
-            return self.problem(405, f"Not allowed to {method} on {path}")
-        return Route(name=methods[method], job_id=job_id)
+        for root, table in ((self.jobs_path, self.job_routes), (self.files_path, self.file_routes)):
+            parts = parts_below(f"{self.base_path}{root}", path)
+            found = None if parts is None else methods_at(table, parts)
+            if found is None:
+                continue
+            methods, key = found
+            if method not in methods:
+                return self.problem(405, f"Not allowed to {method} on {path}")
+            if table is self.job_routes:
+                return Route(name=methods[method], job_id=key)
+            return Route(name=methods[method], file_id=key)
+        return self.no_such_path(method, path)
 
     def order_of(self, told: Mapping[str, Any]) -> JobOrder:
         """
@@ -114,10 +129,33 @@ class Dialect:
         """Make a job id."""
         return random_id(rng, self.job_prefix)
 
-    def listing(self, items: Iterable[bytes], *, has_more: bool) -> bytes:
-        """Return a page of encoded events or jobs."""
+    def file(self, file: StoredFile) -> dict[str, Any]:
+        """Return the file object in the family's format."""
+        return {
+            "object": "file",
+            "id": file.file_id,
+            "purpose": file.purpose,
+            "filename": file.filename,
+            "bytes": len(file.content or b""),
+            "created_at": file.created_at,
+            "expires_at": None,
+            "status": "processed",
+            "status_details": None,
+        }
+
+    def listing(
+        self, items: Iterable[bytes], *, has_more: bool, ends: tuple[str, str] | None = None
+    ) -> bytes:
+        """
+        Return a page of encoded events, jobs, files or checkpoints.
+
+        :param items: what is on the page.
+        :param has_more: whether there are more.
+        :param ends: ids of the first and the last of them, in lists that tell them.
+        """
         more = b"true" if has_more else b"false"
-        return b'{"object":"list","data":[' + b",".join(items) + b'],"has_more":' + more + b"}"
+        told = b"" if ends is None else b',"first_id":' + encode(ends[0]) + b',"last_id":' + encode(ends[1])
+        return b'{"object":"list","data":[' + b",".join(items) + b"]" + told + b',"has_more":' + more + b"}"
 
     def problem(
         self,
@@ -144,6 +182,10 @@ class Dialect:
         """Return what a request for an unknown job gets."""
         text = f"Could not find fine tune: {job_id}"
         return self.problem(404, text, param="fine_tune_id", code="fine_tune_not_found")
+
+    def no_such_file(self, file_id: str) -> Problem:
+        """Return what a request for an unknown file gets."""
+        return self.problem(404, f"No such File object: {file_id}", param="id")
 
     def no_such_cursor(self, cursor: str) -> Problem:
         """Return what a request gets whose ``after`` does not exist."""

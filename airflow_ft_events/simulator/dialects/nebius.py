@@ -49,7 +49,9 @@ class NebiusDialect(Dialect):
     run: ClassVar[type[Run]] = NebiusRun
     cancelling = Cancelling()
 
-    def listing(self, items: Iterable[bytes], *, has_more: bool) -> bytes:
+    def listing(
+        self, items: Iterable[bytes], *, has_more: bool, ends: tuple[str, str] | None = None
+    ) -> bytes:
         return b'{"object":"list","data":[' + b",".join(items) + b"]}"
 
     def problem(

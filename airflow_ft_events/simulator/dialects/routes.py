@@ -7,9 +7,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote
 
-RouteName = Literal["events", "job", "list", "cancel", "create"]
+RouteName = Literal[
+    "events",
+    "job",
+    "list",
+    "cancel",
+    "create",
+    "files",
+    "upload",
+    "file",
+    "content",
+    "delete",
+    "receive",
+    "checked",
+]
 Methods = Mapping[str, RouteName]
-Table = Mapping[tuple[str, ...], Methods]
+Table = dict[tuple[str, ...], Methods]
 """The parts of a path below its root, and what each method does there; ANY stands for an id."""
 
 ANY = "*"
@@ -19,6 +32,11 @@ JOB_ROUTES: Table = {
     (ANY, "events"): {"GET": "events"},
     (ANY, "cancel"): {"POST": "cancel"},
 }
+FILE_ROUTES: Table = {
+    (): {"GET": "files", "POST": "upload"},
+    (ANY,): {"GET": "file", "DELETE": "delete"},
+    (ANY, "content"): {"GET": "content"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +45,7 @@ class Route:
 
     name: RouteName
     job_id: str | None = None
+    file_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from airflow_ft_events.simulator.create import JobOrder
 from airflow_ft_events.simulator.dialects.base import Dialect, OrderName
+from airflow_ft_events.simulator.dialects.routes import ANY, FILE_ROUTES, Table
 from airflow_ft_events.simulator.dialects.together_requests import read_together_order
+from airflow_ft_events.simulator.files import StoredFile
 from airflow_ft_events.simulator.jobs import Cancelling, SimulatedJob, iso_time, random_id
 from airflow_ft_events.simulator.training import Run
 
@@ -113,6 +115,12 @@ class TogetherDialect(Dialect):
     order: ClassVar[OrderName] = "oldest"
     job_prefix = "ft-"
     pages = False
+    file_routes: ClassVar[Table] = FILE_ROUTES | {
+        ("upload",): {"POST": "upload"},
+        (ANY, "upload"): {"PUT": "receive"},
+        (ANY, "preprocess"): {"POST": "checked"},
+    }
+    purposes: ClassVar[Collection[str]] = ()
     run: ClassVar[type[Run]] = TogetherRun
     states: ClassVar[Mapping[str, str]] = {
         "validating_files": "pending",
@@ -153,5 +161,22 @@ class TogetherDialect(Dialect):
         groups = ("".join(rng.choices(_HEX, k=length)) for length in (8, 4, 4, 4, 12))
         return self.job_prefix + "-".join(groups)
 
-    def listing(self, items: Iterable[bytes], *, has_more: bool) -> bytes:
+    def file(self, file: StoredFile) -> dict[str, Any]:
+        content = file.content
+        return {
+            "id": file.file_id,
+            "object": "file",
+            "purpose": file.purpose,
+            "filename": file.filename,
+            "bytes": len(content or b""),
+            "created_at": file.created_at,
+            "FileType": file.filename.rpartition(".")[2],
+            "LineCount": (content or b"").count(b"\n"),
+            "Processed": content is not None,
+            "processing_status": "PENDING" if content is None else "COMPLETED",
+        }
+
+    def listing(
+        self, items: Iterable[bytes], *, has_more: bool, ends: tuple[str, str] | None = None
+    ) -> bytes:
         return b'{"data":[' + b",".join(items) + b"]}"
