@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from airflow_ft_events.simulator.dialects import DEFAULT, DIALECTS
-from airflow_ft_events.simulator.faults import RandomFaults
+from airflow_ft_events.simulator.fault_specs import RandomFaults
 from airflow_ft_events.simulator.simulator import Simulator
 from airflow_ft_events.simulator.training import OUTCOMES
 
@@ -107,8 +107,8 @@ def _parser() -> argparse.ArgumentParser:
         "--fault",
         action="append",
         default=[],
-        metavar="KIND[:RATE]",
-        help="random faults: a status from 400 to 599, drop, truncate, slow or html; may be repeated",
+        metavar="FAULT",
+        help="faults, for example 500:0.1, 403@events, limit=1/s,burst=2 or cache=3; may be repeated",
     )
     return parser
 

@@ -6,11 +6,17 @@ from collections.abc import Callable
 
 from airflow_ft_events.simulator.asked import Asked, Content, Endpoint, Found, limit_of
 from airflow_ft_events.simulator.bodies import BodyError
+from airflow_ft_events.simulator.checkpoints import checkpoints_of
 from airflow_ft_events.simulator.create import InvalidRequestError
 from airflow_ft_events.simulator.dialects import Problem
+from airflow_ft_events.simulator.dialects.together_requests import MODEL_LIMITS
 from airflow_ft_events.simulator.file_endpoints import FileEndpoints
-from airflow_ft_events.simulator.jobs import JobEndedError, SimulatedJob, encode
+from airflow_ft_events.simulator.jobs import JobEndedError, JobStateError, SimulatedJob, encode
+from airflow_ft_events.simulator.metadata_filter import fits, metadata_asked
+from airflow_ft_events.simulator.metric_rows import rows_asked
 from airflow_ft_events.simulator.state import ServerState
+
+_CHECKPOINTS = 10
 
 
 class Endpoints:
@@ -23,11 +29,20 @@ class Endpoints:
     def __init__(self, state: ServerState) -> None:
         self._state = state
         self._routes: dict[str, Endpoint] = FileEndpoints(state).routes()
-        self._routes |= {"list": self._list, "create": self._create}
+        self._routes |= {
+            "list": self._list,
+            "create": self._create,
+            "limits": self._limits,
+            "price": self._price,
+        }
         self._job_routes: dict[str, Callable[[SimulatedJob, Asked], Found]] = {
             "job": self._job,
             "events": self._events,
             "cancel": self._cancel,
+            "pause": self._pause,
+            "resume": self._resume,
+            "checkpoints": self._checkpoints,
+            "metrics": self._metrics,
         }
 
     def answer(self, asked: Asked) -> Found:
@@ -39,7 +54,8 @@ class Endpoints:
             if route.name in self._routes:
                 return self._routes[route.name](asked)
             job = self._state.find_job(route.job_id or "")
-            if job is None:
+            # one that a server behind its time does not know yet
+            if job is None or job.created_at > asked.now:
                 return dialect.no_such_job(route.job_id or "")
             return self._job_routes[route.name](job, asked)
         except BodyError as error:
@@ -81,6 +97,48 @@ class Endpoints:
             return self._state.dialect.already_ended(job.job_id, job.state(now=asked.now)[0])
         return self._job(job, asked)
 
+    def _pause(self, job: SimulatedJob, asked: Asked) -> Found:
+        return self._changed(job, asked, job.pause)
+
+    def _resume(self, job: SimulatedJob, asked: Asked) -> Found:
+        return self._changed(job, asked, job.resume)
+
+    def _changed(self, job: SimulatedJob, asked: Asked, change: Callable[..., None]) -> Found:
+        try:
+            change(now=asked.now)
+        except JobStateError as error:
+            return self._state.dialect.wrong_state(str(error))
+        return self._job(job, asked)
+
+    def _checkpoints(self, job: SimulatedJob, asked: Asked) -> Found:
+        dialect = self._state.dialect
+        limit = limit_of(dialect, asked.query, default=_CHECKPOINTS)
+        if isinstance(limit, Problem):
+            return limit
+        found = checkpoints_of(job, now=asked.now)
+        if dialect.pages and (after := asked.query.get("after")) is not None:
+            ids = [each.checkpoint_id for each in found]
+            if after not in ids:
+                return dialect.no_such_cursor(after)
+            found = found[ids.index(after) + 1 :]
+        shown = found[:limit]
+        ends = (shown[0].checkpoint_id, shown[-1].checkpoint_id) if shown else None
+        items = [encode(dialect.checkpoint(each)) for each in shown]
+        return dialect.listing(items, has_more=len(found) > limit, ends=ends)
+
+    def _metrics(self, job: SimulatedJob, asked: Asked) -> Found:
+        filters = asked.query or (asked.body.json() if asked.body.raw else {})
+        logged = [(at, row) for at, row in job.metrics if at <= asked.now]
+        return encode({"metrics": rows_asked(logged, filters)})
+
+    def _limits(self, asked: Asked) -> Found:
+        return encode(MODEL_LIMITS | {"model_name": asked.query.get("model_name", "")})
+
+    def _price(self, asked: Asked) -> Found:
+        return encode(
+            {"estimation_available": True, "allowed_to_proceed": True, "estimated_total_price": 0.0}
+        )
+
     def _events(self, job: SimulatedJob, asked: Asked) -> Found:
         limit = limit_of(self._state.dialect, asked.query)
         if isinstance(limit, Problem):
@@ -96,15 +154,18 @@ class Endpoints:
         limit = limit_of(self._state.dialect, asked.query)
         if isinstance(limit, Problem):
             return limit
-        newest_first = self._state.all_jobs()[::-1]
+        state = self._state
+        wanted = metadata_asked(asked.query)
+        newest_first = state.all_jobs()[::-1]
         newest_first.sort(key=lambda job: -job.created_at)
         start = 0
-        after = asked.query.get("after") if self._state.dialect.pages else None
+        after = asked.query.get("after") if state.dialect.pages else None
         if after is not None:
             ids = [job.job_id for job in newest_first]
             if after not in ids:
-                return self._state.dialect.no_such_cursor(after)
+                return state.dialect.no_such_cursor(after)
             start = ids.index(after) + 1
-        shown = newest_first[start : start + limit]
-        items = [encode(self._state.job_object(job, now=asked.now)) for job in shown]
-        return self._state.dialect.listing(items, has_more=start + limit < len(newest_first))
+        known = [job for job in newest_first[start:] if job.created_at <= asked.now]
+        found = [job for job in known if fits(job.details.get("metadata"), wanted)]
+        items = [encode(state.job_object(job, now=asked.now)) for job in found[:limit]]
+        return state.dialect.listing(items, has_more=len(found) > limit)

@@ -1,16 +1,12 @@
-"""Deliberate faults: scripted responses, lost connections, and random faults."""
+"""Deliberate faults: what a request gets instead of, or on the way from, the simulator's own response."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_ft_events.simulator.dialects import RouteName
-from airflow_ft_events.simulator.jobs import seeded
-
-_SLOW_SECONDS = 2.0
-_BAD_GATEWAY_PAGE = "<html><head><title>502 Bad Gateway</title></head><body>Bad Gateway</body></html>"
 
 
 @dataclass(kw_only=True)
@@ -19,7 +15,8 @@ class ReceivedRequest:
     A request that reached the simulator; headers that carry a key are left out.
 
     ``status`` is None until the request is answered, and stays None if the connection is dropped instead.
-    ``at`` is the simulated time.
+    ``at`` is the simulated time, ``elapsed`` the seconds of the clock since the simulator began;
+    ``client`` is another number for each key.
     """
 
     method: str
@@ -27,6 +24,8 @@ class ReceivedRequest:
     query: dict[str, str]
     headers: dict[str, str]
     at: float
+    elapsed: float = 0.0
+    client: int = 0
     route: RouteName | None = None
     job_id: str | None = None
     status: int | None = None
@@ -43,7 +42,14 @@ class Answer:
     :param headers: additional headers; a value of None removes one.
     :param drop: close the connection without a response.
     :param truncate: send only the first half of the body, then close the connection.
+    :param reset: send only the first half of the body, then reset the connection.
     :param stall: real seconds to wait before anything is sent.
+    :param linger: let the end of the connection be the end of the body, and close it so many real
+        seconds late.
+    :param bandwidth: send the body at so many bytes a real second.
+    :param stream: send a list as server-sent events, and leave the stream open.
+    :param cached: answer a GET as it was answered up to so many seconds ago (the clock's), as a cache does.
+    :param behind: answer a GET as it would have been answered so many seconds ago (the clock's).
     """
 
     status: int | None = None
@@ -51,7 +57,13 @@ class Answer:
     headers: Mapping[str, str | None] = field(default_factory=dict)
     drop: bool = False
     truncate: bool = False
+    reset: bool = False
     stall: float = 0.0
+    linger: float = 0.0
+    bandwidth: float | None = None
+    stream: bool = False
+    cached: float | None = None
+    behind: float = 0.0
 
     @property
     def swallows(self) -> bool:
@@ -79,52 +91,3 @@ class ScriptedFault:
             return None
         self.left -= 1
         return self.answer
-
-
-class RandomFaults:
-    """
-    Random faults, the same ones for the same seed; use as ``sim.fault``.
-
-    :param specs: texts like ``500:0.1``, ``429:0.05``, ``drop:0.01``, ``slow:0.1``; without a rate it is 0.1.
-    :param seed: seed of the random numbers; default 0.
-    :raises ValueError: if a text is not a fault.
-    """
-
-    def __init__(self, specs: Iterable[str], *, seed: int = 0) -> None:
-        self._faults = [parse_fault(spec) for spec in specs]
-        self._rng = seeded(f"faults:{seed}")
-
-    def __call__(self, request: ReceivedRequest) -> Answer | None:
-        for answer, rate in self._faults:
-            if self._rng.random() < rate:
-                return answer
-        return None
-
-
-def parse_fault(spec: str) -> tuple[Answer, float]:
-    """
-    Parse ``KIND[:RATE]``.
-
-    :param spec: KIND is a status from 400 to 599, drop, truncate, slow or html; RATE is in 0..1, default 0.1.
-    :returns: the response and how often it is given.
-    :raises ValueError: if the text is not a fault.
-    """
-    kind, colon, rate_text = spec.partition(":")
-    try:
-        rate = float(rate_text) if colon else 0.1
-    except ValueError:
-        rate = -1.0
-    if not 0 <= rate <= 1:
-        raise ValueError(f"Fault {spec!r}: the rate must be a number from 0 to 1")
-    named = {
-        "drop": Answer(drop=True),
-        "truncate": Answer(truncate=True),
-        "slow": Answer(stall=_SLOW_SECONDS),
-        "html": Answer(status=502, body=_BAD_GATEWAY_PAGE, headers={"Content-Type": "text/html"}),
-        "429": Answer(status=429, headers={"Retry-After": "1"}),
-    }
-    if kind in named:
-        return named[kind], rate
-    if kind.isascii() and kind.isdigit() and 400 <= int(kind) <= 599:
-        return Answer(status=int(kind)), rate
-    raise ValueError(f"Unknown fault {spec!r}; use a status from 400 to 599, drop, truncate, slow or html")

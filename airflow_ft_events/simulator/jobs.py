@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +15,18 @@ from typing import Any
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "canceled", "completed", "error", "user_error"})
 CANCEL_MESSAGE = "The job was stopped due to a cancellation request"
 CANCEL_EVENT_DELAY = 60
+PAUSED = "paused"
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 Filler = Callable[..., dict[str, Any]]
 
 
-class JobEndedError(ValueError):
+class JobStateError(ValueError):
+    """The job is in a state in which that cannot be done."""
+
+
+class JobEndedError(JobStateError):
     """The job has ended and can no longer be cancelled."""
 
 
@@ -40,6 +46,25 @@ class Cancelling:
 OPENAI_CANCELLING = Cancelling(
     events=((CANCEL_EVENT_DELAY, {"level": "warn", "message": CANCEL_MESSAGE, "data": None}),)
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """
+    What a paused job has before it: it goes on from there when it is resumed.
+
+    :param at: when it was paused, seconds since 1970.
+    :param status: its status then.
+    :param events: (event, from when it would have been visible) pairs.
+    :param states: (time, status) pairs.
+    :param metrics: (time, numbers) pairs.
+    """
+
+    at: float
+    status: str
+    events: Sequence[tuple[Any, float]]
+    states: Sequence[tuple[float, str]]
+    metrics: Sequence[tuple[float, Mapping[str, float]]]
 
 
 def iso_time(seconds: float) -> str:
@@ -100,6 +125,7 @@ class SimulatedJob:
     :param states: (time, status) pairs, oldest first.
     :param details: fields of the job object that do not change with time.
     :param result: fields that appear at the end, by status: ``{"succeeded": {...}, "failed": {...}}``.
+    :param metrics: (time, numbers) pairs, oldest first, of families that do not tell them in events.
     :param fill: adds an event's missing keys.
     :param cancelling: what follows a cancel request.
     """
@@ -111,12 +137,14 @@ class SimulatedJob:
     states: list[tuple[float, str]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     result: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metrics: list[tuple[float, Mapping[str, float]]] = field(default_factory=list)
     estimated_finish: int | None = None
     rng: random.Random = field(default_factory=lambda: seeded(""))
     fill: Filler = fill_event
     cancelling: Cancelling = OPENAI_CANCELLING
 
     def __post_init__(self) -> None:
+        self._held: Held | None = None
         latest = float("-inf")
         for index, at in enumerate(self.shows_at):
             latest = self.shows_at[index] = max(latest, at)
@@ -176,11 +204,51 @@ class SimulatedJob:
         status, _ = self.state(now=now)
         if status in TERMINAL:
             raise JobEndedError(f"Job {self.job_id} has already ended with status {status}")
+        self._held = None
         self._drop_after(now)
         self.states += [(now + later, state) for later, state in self.cancelling.states]
         for later, raw in self.cancelling.events:
             at = int(now) + later
             self.add_event(self.fill(raw, created_at=at, rng=self.rng), shows_at=at)
+
+    def pause(self, *, now: float) -> None:
+        """
+        Stop the job's time: what would have come later waits until it is resumed.
+
+        :raises JobStateError: if the job has ended or is paused.
+        """
+        status, _ = self.state(now=now)
+        if status in TERMINAL or status == PAUSED:
+            raise JobStateError(f"Job {self.job_id} cannot be paused: its status is {status}")
+        keep = self.visible(now=now)
+        self._held = Held(
+            at=now,
+            status=status,
+            events=list(zip(self.events[keep:], self.shows_at[keep:], strict=True)),
+            states=[pair for pair in self.states if pair[0] > now],
+            metrics=[pair for pair in self.metrics if pair[0] > now],
+        )
+        self._drop_after(now)
+        self.states.append((now, PAUSED))
+
+    def resume(self, *, now: float) -> None:
+        """
+        Go on where the job was paused; everything comes later by as many whole seconds as the pause took.
+
+        :raises JobStateError: if the job is not paused.
+        """
+        status, _ = self.state(now=now)
+        held, self._held = self._held, None
+        if status != PAUSED or held is None:
+            raise JobStateError(f"Job {self.job_id} cannot be resumed: its status is {status}")
+        by = math.ceil(now - held.at)
+        self.states += [(now, held.status), *((at + by, state) for at, state in held.states)]
+        self.metrics += [(at + by, row) for at, row in held.metrics]
+        for event, at in held.events:
+            moved = move_event(dict(event), by) if isinstance(event, dict) else event
+            self.add_event(moved, shows_at=at + by)
+        if self.estimated_finish is not None:
+            self.estimated_finish += by
 
     def set_status(self, status: str, *, now: float, result: Mapping[str, Any] | None = None) -> None:
         """
@@ -209,6 +277,7 @@ class SimulatedJob:
         self.created_at += by
         self.shows_at = [at + by for at in self.shows_at]
         self.states = [(at + by, status) for at, status in self.states]
+        self.metrics = [(at + by, row) for at, row in self.metrics]
         if self.estimated_finish is not None:
             self.estimated_finish += by
         for event in self.events:
@@ -234,6 +303,7 @@ class SimulatedJob:
                 self._positions.pop(key, None)
         del self.events[keep:], self.shows_at[keep:], self._encoded[keep:]
         self.states = [pair for pair in self.states if pair[0] <= now]
+        self.metrics = [pair for pair in self.metrics if pair[0] <= now]
 
     def _encode(self, start: int, stop: int) -> list[bytes]:
         encoded = self._encoded

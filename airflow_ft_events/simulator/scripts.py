@@ -25,6 +25,7 @@ def scripted_job(
     rng: random.Random,
     fill: bool = True,
     filler: Filler = fill_event,
+    metrics: Iterable[Mapping[str, float]] = (),
 ) -> SimulatedJob:
     """
     Make a job from a hand-written script.
@@ -37,6 +38,7 @@ def scripted_job(
     :param rng: source of missing ids.
     :param fill: add missing keys (id, object, level, type, message, created_at); False leaves them out.
     :param filler: adds them.
+    :param metrics: rows of metrics that are not told in events; ``offset`` (seconds from now) is not served.
     :returns: the job.
     """
     start = int(now)
@@ -78,6 +80,10 @@ def scripted_job(
         states=states or [(start, "running")],
         details=job_details(rng),
         result=result,
+        metrics=[
+            (start + row.get("offset", 0), {name: row[name] for name in row if name != "offset"})
+            for row in metrics
+        ],
         rng=rng,
         fill=filler,
     )

@@ -7,27 +7,13 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from http import HTTPStatus
 
 from aiohttp import web
 
 from airflow_ft_events.simulator.bodies import Body, read_body
+from airflow_ft_events.simulator.wire import Reply, send_odd
 
 HOST = "127.0.0.1"
-
-
-@dataclass(kw_only=True)
-class Reply:
-    """A whole response, ready to send, and what happens to it on the wire."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-    drop: bool = False
-    truncate: bool = False
-    exact_headers: bool = False
-    stall: float = 0.0
 
 
 class HttpThread:
@@ -99,26 +85,8 @@ class HttpThread:
         if reply.stall:
             await asyncio.sleep(reply.stall)
         response = web.Response(status=reply.status, body=reply.body, headers=reply.headers)
-        if reply.drop or reply.truncate or reply.exact_headers:
-            _send_raw(request, reply)
+        if reply.odd:
+            if request.transport is not None:
+                await send_odd(request.transport, reply)
             response.force_close()
         return response
-
-
-def _send_raw(request: web.BaseRequest, reply: Reply) -> None:
-    """Write to the socket what no HTTP library would write, and close it."""
-    transport = request.transport
-    if transport is None:
-        return
-    if reply.drop:
-        transport.abort()
-        return
-    try:
-        phrase = HTTPStatus(reply.status).phrase
-    except ValueError:
-        phrase = "Unknown"
-    headers = reply.headers | {"Content-Length": str(len(reply.body)), "Connection": "close"}
-    head = [f"HTTP/1.1 {reply.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
-    body = reply.body[: len(reply.body) // 2] if reply.truncate else reply.body
-    transport.write("\r\n".join([*head, "", ""]).encode("latin-1") + body)
-    transport.close()

@@ -45,7 +45,8 @@ class Simulator(ServerState):
     :param created_jobs: how the jobs run that clients create: ``outcome`` (default the one above),
         ``duration`` and ``steps``, as in ``add_job``.
     :param any_file: True takes files for training that nobody has uploaded; default False.
-    :param ended: True puts the initial jobs into the past, with complete logs.
+    :param ended: True puts the initial jobs into the past, with complete logs; one that says otherwise
+        itself (``{"ended": False}``) stays where it is.
     """
 
     def __init__(
@@ -158,6 +159,8 @@ class Simulator(ServerState):
         events: Iterable[Any] | None = None,
         status_timeline: Sequence[tuple[float, str]] = (),
         fill: bool = True,
+        metrics: Iterable[Mapping[str, float]] = (),
+        metadata: Mapping[str, str] | None = None,
     ) -> str:
         """
         Create a job now, even while the server is running.
@@ -173,6 +176,8 @@ class Simulator(ServerState):
             created_at in seconds from now, ``appears`` delays when the event shows.
         :param status_timeline: the script's (offset in seconds, status) pairs; default running for ever.
         :param fill: False serves a script's events without adding missing keys.
+        :param metrics: Together: a script's rows of ``/metrics``; ``offset`` tells when each is logged.
+        :param metadata: the job's metadata.
         :returns: the job's id.
         :raises ValueError: if the id is taken, the outcome is unknown or the log cannot be read.
         """
@@ -188,7 +193,7 @@ class Simulator(ServerState):
             now, filler = self.now, self.dialect.fill
             if recording is not None:
                 job = replay_job(recording, job_id=job_id, now=now, rng=rng, fill=filler)
-            elif events is not None or status_timeline:
+            elif events is not None or status_timeline or metrics:
                 job = scripted_job(
                     job_id=job_id,
                     now=now,
@@ -197,6 +202,7 @@ class Simulator(ServerState):
                     rng=rng,
                     fill=fill,
                     filler=filler,
+                    metrics=metrics,
                 )
             else:
                 job = training_job(
@@ -210,6 +216,8 @@ class Simulator(ServerState):
                     run=self.dialect.run,
                     fill=filler,
                 )
+            if metadata is not None:
+                job.details["metadata"] = dict(metadata)
             if ended:
                 job.move(seconds=now - _LONG_AGO - job.created_at - job.span())
             self.keep_job(job)
@@ -223,6 +231,26 @@ class Simulator(ServerState):
         """
         with self.lock:
             self._jobs[job_id].cancel(now=self.now)
+            return self.get_job(job_id)
+
+    def pause(self, job_id: str) -> dict[str, Any]:
+        """
+        Pause a job as POST …/pause does, and return the job object.
+
+        :raises JobStateError: if it has ended or is paused.
+        """
+        with self.lock:
+            self._jobs[job_id].pause(now=self.now)
+            return self.get_job(job_id)
+
+    def resume(self, job_id: str) -> dict[str, Any]:
+        """
+        Resume a job as POST …/resume does, and return the job object.
+
+        :raises JobStateError: if it is not paused.
+        """
+        with self.lock:
+            self._jobs[job_id].resume(now=self.now)
             return self.get_job(job_id)
 
     def delete_job(self, job_id: str) -> None:
@@ -308,7 +336,8 @@ def _first_jobs(
     if isinstance(jobs, int):
         specs = [dict(default) for _ in range(jobs)]
     else:
-        specs = [{"outcome": spec} if isinstance(spec, str) else dict(spec) for spec in jobs]
+        told = [{"outcome": spec} if isinstance(spec, str) else dict(spec) for spec in jobs]
+        specs = [{"ended": default["ended"]} | spec for spec in told]
     if specs and job_id is not None:
         specs[0]["job_id"] = job_id
     return specs

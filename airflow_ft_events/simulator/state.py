@@ -74,6 +74,11 @@ class ServerState:
         return self._epoch + (self.clock() - self._epoch) * self.speed
 
     @property
+    def elapsed(self) -> float:
+        """Seconds of the clock since the simulator began, not accelerated."""
+        return self.clock() - self._epoch
+
+    @property
     def job_ids(self) -> list[str]:
         """The ids of all jobs, in the order in which they were added."""
         with self.lock:
@@ -179,7 +184,11 @@ class ServerState:
         headers: Mapping[str, str | None] | None = None,
         drop: bool = False,
         truncate: bool = False,
+        reset: bool = False,
         stall: float = 0.0,
+        linger: float = 0.0,
+        bandwidth: float | None = None,
+        stream: bool = False,
     ) -> None:
         """
         Make the next requests fail; without further arguments they get a 500.
@@ -192,13 +201,26 @@ class ServerState:
         :param headers: additional headers; a value of None removes one.
         :param drop: close the connection without a response.
         :param truncate: send half of the body, then close the connection.
+        :param reset: send half of the body, then reset the connection.
         :param stall: real seconds of silence before the response.
+        :param linger: close the connection, which ends the body, so many real seconds late.
+        :param bandwidth: bytes of the body a real second.
+        :param stream: send a list as server-sent events, and leave the stream open.
         """
-        if status is None and body is None and not (headers or drop or truncate or stall):
-            status = 500
         answer = Answer(
-            status=status, body=body, headers=headers or {}, drop=drop, truncate=truncate, stall=stall
+            status=status,
+            body=body,
+            headers=headers or {},
+            drop=drop,
+            truncate=truncate,
+            reset=reset,
+            stall=stall,
+            linger=linger,
+            bandwidth=bandwidth,
+            stream=stream,
         )
+        if answer == Answer():
+            answer = Answer(status=500)
         with self.lock:
             self._scripted.append(ScriptedFault(left=count, answer=answer, route=route, job_id=job_id))
 

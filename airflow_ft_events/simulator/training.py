@@ -80,6 +80,7 @@ class Run:
         self.details = job_details(rng, epochs=epochs) | dict(details)
         self.suffix = self.details["user_provided_suffix"] or ""
         self.events: list[dict[str, Any]] = []
+        self.metrics: list[tuple[float, Mapping[str, float]]] = []
         self.states: list[tuple[float, str]] = [(start, "validating_files")]
         # Below two minutes, all gaps of a real job shrink in proportion.
         self.scale = min(1.0, duration / 120)
@@ -132,6 +133,7 @@ class Run:
             states=self.states,
             details=self.details,
             result=result,
+            metrics=self.metrics,
             estimated_finish=self.start + int(self.duration),
             rng=self.rng,
         )

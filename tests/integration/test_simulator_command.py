@@ -85,6 +85,7 @@ def test_routes_order_key_logs_and_faults_are_as_asked(tmp_path: Path) -> None:
         (["--log", "no/such/file"], "no/such/file"),
         (["--fault", "bogus"], "bogus"),
         (["--fault", "500:7"], "500:7"),
+        (["--fault", "limit=1"], "limit=1/s"),
         (["--speed", "0"], "--speed"),
         (["--speed", "-1"], "--speed"),
         (["--speed", "fast"], "--speed"),

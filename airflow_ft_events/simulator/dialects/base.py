@@ -6,10 +6,12 @@ import random
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
+from airflow_ft_events.simulator.checkpoints import Checkpoint
 from airflow_ft_events.simulator.create import JobOrder, read_order
 from airflow_ft_events.simulator.dialects.routes import (
     FILE_ROUTES,
     JOB_ROUTES,
+    PAUSE_ROUTES,
     Problem,
     Route,
     Table,
@@ -40,7 +42,7 @@ class Dialect:
     vendor: ClassVar[str]
     base_path: ClassVar[str] = "/v1"
     jobs_path: ClassVar[str] = "/fine_tuning/jobs"
-    job_routes: ClassVar[Table] = JOB_ROUTES
+    job_routes: ClassVar[Table] = JOB_ROUTES | PAUSE_ROUTES
     files_path: ClassVar[str] = "/files"
     file_routes: ClassVar[Table] = FILE_ROUTES
     purposes: ClassVar[Collection[str]] = ("fine-tune", "assistants", "batch", "vision", "user_data", "evals")
@@ -125,6 +127,18 @@ class Dialect:
         """
         return job | {"status": self.states.get(job["status"], job["status"])}
 
+    def checkpoint(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Return a checkpoint in the family's format."""
+        return {
+            "object": "fine_tuning.job.checkpoint",
+            "id": checkpoint.checkpoint_id,
+            "created_at": checkpoint.created_at,
+            "fine_tuned_model_checkpoint": checkpoint.model,
+            "fine_tuning_job_id": checkpoint.job_id,
+            "metrics": dict(checkpoint.metrics),
+            "step_number": checkpoint.step,
+        }
+
     def job_id(self, rng: random.Random) -> str:
         """Make a job id."""
         return random_id(rng, self.job_prefix)
@@ -194,6 +208,10 @@ class Dialect:
     def bad_limit(self, limit: str) -> Problem:
         """Return what a request gets whose ``limit`` is not a positive number."""
         return self.problem(400, f"Invalid limit: {limit!r} is not a positive integer", param="limit")
+
+    def wrong_state(self, message: str) -> Problem:
+        """Return what pausing or resuming gets if the job's status does not allow it."""
+        return self.problem(400, message, code="invalid_state")
 
     def already_ended(self, job_id: str, status: str) -> Problem:
         """Return what cancelling an ended job gets."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from airflow_ft_events.simulator.dialects.base import Dialect, OrderName
-from airflow_ft_events.simulator.dialects.routes import Problem
+from airflow_ft_events.simulator.dialects.routes import JOB_ROUTES, Problem, Table
 from airflow_ft_events.simulator.jobs import Cancelling, SimulatedJob, random_id
 from airflow_ft_events.simulator.training import Run
 
@@ -45,6 +45,7 @@ class NebiusDialect(Dialect):
     """``after`` leads to newer events, no ``has_more``, errors as FastAPI writes them."""
 
     name = vendor = "nebius"
+    job_routes: ClassVar[Table] = JOB_ROUTES
     order: ClassVar[OrderName] = "oldest"
     run: ClassVar[type[Run]] = NebiusRun
     cancelling = Cancelling()

@@ -13,6 +13,12 @@ RouteName = Literal[
     "list",
     "cancel",
     "create",
+    "pause",
+    "resume",
+    "checkpoints",
+    "metrics",
+    "limits",
+    "price",
     "files",
     "upload",
     "file",
@@ -31,7 +37,9 @@ JOB_ROUTES: Table = {
     (ANY,): {"GET": "job"},
     (ANY, "events"): {"GET": "events"},
     (ANY, "cancel"): {"POST": "cancel"},
+    (ANY, "checkpoints"): {"GET": "checkpoints"},
 }
+PAUSE_ROUTES: Table = {(ANY, "pause"): {"POST": "pause"}, (ANY, "resume"): {"POST": "resume"}}
 FILE_ROUTES: Table = {
     (): {"GET": "files", "POST": "upload"},
     (ANY,): {"GET": "file", "DELETE": "delete"},

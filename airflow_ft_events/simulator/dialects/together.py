@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from airflow_ft_events.simulator.checkpoints import Checkpoint
 from airflow_ft_events.simulator.create import JobOrder
 from airflow_ft_events.simulator.dialects.base import Dialect, OrderName
-from airflow_ft_events.simulator.dialects.routes import ANY, FILE_ROUTES, Table
+from airflow_ft_events.simulator.dialects.routes import ANY, FILE_ROUTES, JOB_ROUTES, Table
 from airflow_ft_events.simulator.dialects.together_requests import read_together_order
 from airflow_ft_events.simulator.files import StoredFile
-from airflow_ft_events.simulator.jobs import Cancelling, SimulatedJob, iso_time, random_id
+from airflow_ft_events.simulator.jobs import Cancelling, SimulatedJob, iso_time, random_id, seeded
 from airflow_ft_events.simulator.training import Run
 
 _HEX = "0123456789abcdef"
@@ -64,6 +66,7 @@ class TogetherRun(Run):
         self._tell(0.14, "WandB run initialized.", level="")
         self._tell(0.2, f"Training started for model {self.output}")
         ended = {"succeeded": 1.0, "failed": 0.5, "cancelled": 0.5}[outcome]
+        self._train(int(self.steps * ended))
         for epoch in range(1, int(self.epochs * ended) + 1):
             self._tell(
                 0.2 + 0.5 * epoch / self.epochs,
@@ -97,6 +100,23 @@ class TogetherRun(Run):
         self._tell(1.0, message, kind=kind, level="error")
         return self.finish({})
 
+    def _train(self, done: int) -> None:
+        rng = seeded(f"metrics:{self.job_id}")
+        epoch_ends = {self.steps * epoch // self.epochs for epoch in range(1, self.epochs + 1)}
+        for step in range(1, done + 1):
+            at = self.start + self.duration * (0.2 + 0.5 * step / self.steps)
+            left = math.exp(-3.0 * step / self.steps)
+            where = {"train/global_step": step, "train/epoch": step * self.epochs / self.steps}
+            numbers = {
+                "train/loss": 0.15 + 2.1 * left * rng.uniform(0.85, 1.15),
+                "train/grad_norm": 0.3 + left * rng.uniform(0.8, 1.2),
+                "train/learning_rate": 1e-5 * (1 - step / self.steps),
+            }
+            self.metrics.append((at, where | numbers))
+            if self.details["validation_file"] and step in epoch_ends:
+                evaluated = {"eval/loss": 0.22 + 2.0 * left * rng.uniform(0.9, 1.1)}
+                self.metrics.append((at, where | evaluated))
+
     def _tell(self, share: float, message: str, *, kind: str = "", level: str = "info") -> None:
         raw = {"level": level, "message": message, "type": kind or _type_of(message)}
         at = self.start + int(self.duration * share)
@@ -115,6 +135,11 @@ class TogetherDialect(Dialect):
     order: ClassVar[OrderName] = "oldest"
     job_prefix = "ft-"
     pages = False
+    job_routes: ClassVar[Table] = JOB_ROUTES | {
+        (ANY, "metrics"): {"GET": "metrics"},
+        ("models", "limits"): {"GET": "limits"},
+        ("estimate-price",): {"POST": "price"},
+    }
     file_routes: ClassVar[Table] = FILE_ROUTES | {
         ("upload",): {"POST": "upload"},
         (ANY, "upload"): {"PUT": "receive"},
@@ -160,6 +185,15 @@ class TogetherDialect(Dialect):
     def job_id(self, rng: random.Random) -> str:
         groups = ("".join(rng.choices(_HEX, k=length)) for length in (8, 4, 4, 4, 12))
         return self.job_prefix + "-".join(groups)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        kind = "Final" if checkpoint.final else "Intermediate"
+        return {
+            "step": checkpoint.step,
+            "created_at": iso_time(checkpoint.created_at),
+            "path": f"s3://simulated/{checkpoint.job_id}/step_{checkpoint.step}.tar",
+            "checkpoint_type": f"{kind} (step {checkpoint.step})",
+        }
 
     def file(self, file: StoredFile) -> dict[str, Any]:
         content = file.content

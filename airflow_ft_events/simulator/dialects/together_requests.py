@@ -55,6 +55,27 @@ _REPEATED = (
 )
 """What a job repeats of the body that created it."""
 
+_BATCH = {"max_batch_size": 128, "max_batch_size_dpo": 64, "min_batch_size": 1}
+MODEL_LIMITS: dict[str, Any] = {
+    "default_gradient_accumulation_steps": 1,
+    "full_training": _BATCH,
+    "lora_training": _BATCH | {"default_rank": 8, "max_rank": 64, "target_modules": ["k_proj", "q_proj"]},
+    "max_learning_rate": 0.1,
+    "max_num_checkpoints": 20,
+    "max_num_epochs": 20,
+    "max_num_evals": 100,
+    "max_seq_length_dpo": 8192,
+    "max_seq_length_sft": 8192,
+    "merge_output_lora": True,
+    "min_learning_rate": 1e-8,
+    "min_max_seq_length": 512,
+    "supports_full_training": True,
+    "supports_reasoning": False,
+    "supports_tools": False,
+    "supports_vision": False,
+}
+"""What its client asks for before it creates a job."""
+
 
 def read_together_order(told: Mapping[str, Any]) -> JobOrder:
     """
