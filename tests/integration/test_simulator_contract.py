@@ -95,6 +95,27 @@ def test_the_list_of_jobs_passes_the_specification_but_for_an_empty_error(
         check.validate(answer | {"data": [with_job_departures(job) for job in answer["data"]]})
 
 
+def test_created_jobs_and_checkpoints_pass_the_specification(specification: dict[str, Any]) -> None:
+    moment = [START]
+    with simulate([], clock=lambda: moment[0]) as sim:
+        file_id = sim.add_file(b"")
+        dpo = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 2, "beta": "auto"}}}
+        grader = {"type": "string_check", "name": "n", "input": "a", "reference": "b", "operation": "eq"}
+        rft = {"type": "reinforcement", "reinforcement": {"grader": grader}}
+        for method in (None, dpo, rft):
+            told = {"model": "m", "training_file": file_id, "method": method, "metadata": {"k": "v"}}
+            headers = {"Authorization": f"Bearer {sim.api_key}"}
+            url = f"{sim.base_url}/fine_tuning/jobs"
+            job = requests.post(url, headers=headers, json=told, timeout=20).json()
+            validator(specification, "FineTuningJob").validate(with_job_departures(job))
+        moment[0] += 1000
+        check = validator(specification, "ListFineTuningJobCheckpointsResponse")
+        for job_id in sim.job_ids:
+            page = get(sim, f"/fine_tuning/jobs/{job_id}/checkpoints")
+            assert page["data"]
+            check.validate(page)
+
+
 def test_each_departure_is_really_made(specification: dict[str, Any]) -> None:
     moment = [START]
     with simulate(clock=lambda: moment[0]) as sim:

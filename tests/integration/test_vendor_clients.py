@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,8 @@ import openai
 import pytest
 
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+from tests.environments import python_with
+from tests.integration.test_creating_clients import TOGETHER
 
 TOGETHER_PROGRAM = """
 import json, sys
@@ -29,7 +29,6 @@ print(json.dumps({
     "cancelled": told(client.fine_tuning.cancel(client.fine_tuning.list().data[0].id))["status"],
 }))
 """
-UNREACHABLE = re.compile(r"NewConnectionError|NameResolutionError|ConnectTimeoutError|Network is unreachable")
 
 
 def client_of(vendor: str, sim: Any) -> openai.OpenAI:
@@ -106,25 +105,10 @@ def test_the_azure_client_gets_in_with_a_token_of_entra_for_as_long_as_it_lives(
             client.fine_tuning.jobs.retrieve("job-long")
 
 
-@pytest.fixture(scope="module")
-def together_python(pip_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def together_python(project: Path, pip_environment: dict[str, str]) -> Path:
     """A Python that has Together's client; its pins clash with Airflow's, so it lives by itself."""
-    folder = tmp_path_factory.mktemp("together")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
-    python = folder / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [*install, "--no-input", "together>=2"],
-        env=pip_environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    if done.returncode and UNREACHABLE.search(done.stdout + done.stderr) and "CI" not in os.environ:
-        pytest.skip("needs the package registry, which cannot be reached")
-    assert done.returncode == 0, done.stderr[-4000:]
-    return python
+    return python_with(TOGETHER, project=project, environment=pip_environment)
 
 
 @pytest.mark.timeout(600)
