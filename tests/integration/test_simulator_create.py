@@ -101,6 +101,18 @@ def test_a_created_job_shows_what_was_asked_for(served: Any, moment: Moment) -> 
     assert not [event for event in events if event["data"] and "valid_loss" in event["data"]]
 
 
+def test_a_reinforcement_job_reports_rewards_and_no_losses(served: Any, moment: Moment) -> None:
+    sim = served()
+    grader = {"type": "string_check", "name": "n", "input": "a", "reference": "b", "operation": "eq"}
+    method = {"type": "reinforcement", "reinforcement": {"grader": grader}}
+    job_id = create(sim, method=method, validation_file="file-2").json()["id"]
+    moment.now += 1000
+    names = {name for event in sim.list_events(job_id) for name in event["data"] or ()}
+    assert names == {"step", "total_steps", "train_mean_reward", "full_valid_mean_reward"}
+    results = sim.read_file(sim.get_job(job_id)["result_files"][0])
+    assert results.splitlines()[0].endswith(b",train_mean_reward,full_valid_mean_reward")
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"\xff", b"[" * 100_000])
 def test_a_body_that_is_no_json_object_is_refused(body: bytes, served: Any) -> None:
     answer = call(served(), method="POST", data=body)

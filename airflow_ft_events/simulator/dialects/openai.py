@@ -78,8 +78,12 @@ class OpenAIRun(Run):
         every = max(self.steps // 10, 1)
         epoch_ends = {self.steps * epoch // self.epochs for epoch in range(1, self.epochs + 1)}
         gap = (max(last, first) - first) / max(done - 1, 1)
+        rewarded = self.details["method"]["type"] == "reinforcement"
         for step in range(1, done + 1):
             left = math.exp(-3.0 * step / self.steps)
+            if rewarded:
+                self._rewarded(first + gap * (step - 1), step, left, validated=step in epoch_ends)
+                continue
             data: dict[str, Any] = {
                 "step": step,
                 "total_steps": self.steps,
@@ -94,6 +98,16 @@ class OpenAIRun(Run):
             # Real servers send the shortest keys first.
             data = dict(sorted(data.items(), key=lambda item: (len(item[0]), item[0])))
             self.say(first + gap * (step - 1), text, kind="metrics", data=data)
+
+    def _rewarded(self, at: float, step: int, left: float, *, validated: bool) -> None:
+        """A step of a reinforcement job: rewards, and no loss."""
+        data: dict[str, Any] = {"step": step, "total_steps": self.steps}
+        data["train_mean_reward"] = 0.8 - 0.5 * left * self.rng.uniform(0.8, 1.2)
+        text = f"Step {step}/{self.steps} , train mean reward={data['train_mean_reward']:.2f}"
+        if validated and self.details["validation_file"]:
+            data["full_valid_mean_reward"] = 0.75 - 0.5 * left * self.rng.uniform(0.9, 1.1)
+            text += f", full validation mean reward={data['full_valid_mean_reward']:.2f}"
+        self.say(at, text, kind="metrics", data=data)
 
     def _validation(self, data: dict[str, Any], key: str, words: str, left: float) -> str:
         if not self.details["validation_file"]:
