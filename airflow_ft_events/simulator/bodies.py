@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 MOST_BYTES = 32 * 1024 * 1024
 """Longest body that is read; OpenAI takes more, but nobody needs that for a test."""
 _CHUNK = 256 * 1024
+_UNREADABLE = (
+    ValueError,
+    RuntimeError,
+    AssertionError,
+    LookupError,
+    HttpProcessingError,
+    ClientPayloadError,
+    zlib.error,
+)
+"""What aiohttp raises for a body that is not what its headers say."""
 
 
 class BodyError(ValueError):
@@ -35,7 +47,7 @@ class Body:
     :param fields: the fields of a form.
     :param files: its files, by field.
     :param too_large: whether it is longer than the limit; nothing of it is kept.
-    :param broken: why a form cannot be read, if it cannot.
+    :param broken: why it cannot be read, if it cannot.
     """
 
     raw: bytes = b""
@@ -50,6 +62,8 @@ class Body:
 
         :raises BodyError: if it is none.
         """
+        if self.broken:
+            raise BodyError(self.broken)
         try:
             told = json.loads(self.raw)
         except (ValueError, RecursionError):
@@ -76,11 +90,15 @@ async def read_body(request: web.BaseRequest, *, most: int = MOST_BYTES) -> Body
         return NO_BODY
     if (request.content_length or 0) > most:
         return Body(too_large=True)
-    if request.content_type == "multipart/form-data":
-        try:
-            return await _read_form(request, most)
-        except (ValueError, RuntimeError, AssertionError, LookupError) as error:
-            return Body(broken=f"Could not parse multipart form: {str(error) or type(error).__name__}")
+    form = request.content_type == "multipart/form-data"
+    try:
+        return await (_read_form if form else _read_raw)(request, most)
+    except _UNREADABLE as error:
+        what = " ".join(str(error).split()) or type(error).__name__
+        return Body(broken=f"Could not parse {'multipart form' if form else 'the body'}: {what[:200]}")
+
+
+async def _read_raw(request: web.BaseRequest, most: int) -> Body:
     raw = bytearray()
     async for chunk in request.content.iter_chunked(_CHUNK):
         raw += chunk

@@ -113,6 +113,13 @@ def test_a_training_file_must_have_been_uploaded_for_training(served: Any) -> No
         ({"files": {"purpose": (None, "fine-tune")}}, "file"),
         ({"data": b"x"}, "purpose"),
         ({"data": b"x", "headers": {"Content-Type": "multipart/form-data"}}, None),
+        (
+            {
+                "data": b"--b\r\n" + b"x" * 9000,
+                "headers": {"Content-Type": "multipart/form-data; boundary=b"},
+            },
+            None,
+        ),
         ({"data": b"--b\r\n\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=b"}}, None),
     ],
 )
