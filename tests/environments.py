@@ -19,6 +19,9 @@ UNREACHABLE = re.compile(
     r"|EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ETIMEDOUT"
 )
 READY = "ready"
+# Their pins clash with those of Airflow.
+TOGETHER = "together==3.1.1"
+LITELLM = "litellm==1.110.2"
 
 
 def python_with(*requirements: str, project: Path, environment: Mapping[str, str]) -> Path:

@@ -13,10 +13,8 @@ import openai
 import pytest
 
 from airflow_ft_events.simulator import ReceivedRequest, Simulator
-from tests.environments import python_with
+from tests.environments import LITELLM, TOGETHER, python_with
 
-TOGETHER = "together==3.1.1"
-LITELLM = "litellm==1.110.2"
 LINES = b'{"messages": [{"role": "user", "content": "a"}]}\n' * 10
 
 TOGETHER_PROGRAM = """

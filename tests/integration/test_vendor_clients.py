@@ -12,8 +12,7 @@ import openai
 import pytest
 
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
-from tests.environments import python_with
-from tests.integration.test_creating_clients import TOGETHER
+from tests.environments import TOGETHER, python_with
 
 TOGETHER_PROGRAM = """
 import json, sys
