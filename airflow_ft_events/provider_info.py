@@ -50,8 +50,30 @@ CONNECTION_FIELDS: dict[str, Any] = {
     },
     "auth": {
         "label": "Authentication",
-        "description": "Azure only: use an API key, or a Microsoft Entra token.",
-        "schema": {"type": ["string", "null"], "enum": ["key", "entra"], "default": "key"},
+        "description": "key: the API key. entra: a Microsoft Entra token (Azure). aws: a key that an AWS "
+        "identity makes (Bedrock). none: nothing.",
+        "schema": {"type": ["string", "null"], "enum": ["key", "entra", "aws", "none"], "default": "key"},
+    },
+    "token_scope": {
+        "label": "Token scope",
+        "description": "With entra, if the server wants tokens for another scope than the one that its host "
+        "tells.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "aws_conn_id": {
+        "label": "AWS connection",
+        "description": "With aws: the connection with the AWS credentials. Without it, aws_default.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "key_header": {
+        "label": "Key header",
+        "description": "The header that carries the key, for example X-Api-Key, if it is not the vendor's.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "key_prefix": {
+        "label": "Key prefix",
+        "description": "What stands before the key, for example Basic. none for nothing.",
+        "schema": {"type": ["string", "null"]},
     },
     "signals": {
         "label": "Signals",
@@ -62,6 +84,11 @@ CONNECTION_FIELDS: dict[str, Any] = {
     "headers": {
         "label": "Headers",
         "description": "More headers for each request, as a JSON object. Their values are masked in logs.",
+        "schema": {"type": ["object", "null"]},
+    },
+    "params": {
+        "label": "Query parameters",
+        "description": "Query parameters for each request, as a JSON object.",
         "schema": {"type": ["object", "null"]},
     },
     "timeout": {
@@ -84,10 +111,21 @@ CONNECTION_FIELDS: dict[str, Any] = {
         "description": "true, false, or the path of a CA bundle.",
         "schema": {"type": ["boolean", "string", "null"], "default": True},
     },
+    "client_cert": {
+        "label": "Client certificate",
+        "description": "For a server that asks for one: the path of a PEM file, or a JSON object with the "
+        "texts cert, key and password.",
+        "schema": {"type": ["string", "object", "null"]},
+    },
     "allow_http": {
         "label": "Allow http",
         "description": "Allow sending the key without TLS to a host other than this one.",
         "schema": {"type": ["boolean", "null"], "default": False},
+    },
+    "dashboard_url": {
+        "label": "Dashboard URL",
+        "description": "The page of a job for people, with {job_id} for its id.",
+        "schema": {"type": ["string", "null"]},
     },
 }
 

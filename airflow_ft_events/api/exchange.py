@@ -301,7 +301,8 @@ def error_of(request: ApiRequest, reply: ApiResult, settings: Settings) -> FineT
                 f"{asked}: {reply.text}.", job_id=request.job_id, conn_id=settings.conn_id
             )
         advice = {
-            FaultKind.TLS: "Check the certificate, or set 'verify' in the extra to your CA bundle",
+            FaultKind.TLS: "Check the certificate, set 'verify' in the extra to your CA bundle, or "
+            "'client_cert' if the server asks for a certificate",
             FaultKind.NO_TOKEN: "Nothing was sent",
             FaultKind.TIMEOUT: "Check the network, or raise 'timeout' in the connection's extra",
         }.get(reply.kind, "Check the network, proxies and 'Host'")
@@ -334,7 +335,7 @@ def _refusal(
     """Choose the error type of a refusal, and the advice."""
     status = answer.status
     if status == 401:
-        return FineTuningAuthError, f"Check the API key in 'Password' of connection {settings.conn_id!r}."
+        return FineTuningAuthError, settings.credential.after_refusal(settings.conn_id)
     if status == 403:
         return (
             FineTuningAuthError,

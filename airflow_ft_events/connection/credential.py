@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class Credential(ABC):
@@ -42,6 +43,28 @@ class Credential(ABC):
         return self.renewed() if at_hand is None else at_hand
 
     @property
+    def needs_connection(self) -> str | None:
+        """The id of another Airflow connection that renewing takes; None for none."""
+        return None
+
+    def take_connection(self, connection: Any) -> None:  # noqa: B027 - most need none
+        """
+        Take what :attr:`needs_connection` names, as it is now.
+
+        :param connection: the Airflow connection; None if it is not defined.
+        :raises FineTuningInputError: it is not defined, and must be.
+        """
+
+    def after_refusal(self, conn_id: str) -> str:
+        """
+        Say what to do when the server refuses the secret.
+
+        :param conn_id: the connection.
+        :returns: a sentence.
+        """
+        return f"Check the API key in 'Password' of connection {conn_id!r}."
+
+    @property
     @abstractmethod
     def secrets(self) -> tuple[str, ...]:
         """What must not be shown: the secrets used recently."""
@@ -65,3 +88,24 @@ class Key(Credential):
     def secrets(self) -> tuple[str, ...]:
         """The key."""
         return (self.value,)
+
+
+@dataclass(frozen=True, slots=True)
+class NoKey(Credential):
+    """Nothing: the server asks for no key, or takes one from the connection's own headers or parameters."""
+
+    def at_hand(self) -> str:
+        """Return nothing, which is sent in no header."""
+        return ""
+
+    def after_refusal(self, conn_id: str) -> str:
+        """Say what to do when the server refuses a request without a key."""
+        return (
+            f"Connection {conn_id!r} sends no key ('auth' is 'none'): check its 'headers' and 'params', or "
+            "put a key into 'Password' and leave 'auth' out."
+        )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """None."""
+        return ()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from airflow_ft_events.connection.authentication import ClientCertificate
 from airflow_ft_events.connection.settings import Settings
 from airflow_ft_events.errors import FineTuningInputError
 
@@ -22,10 +23,19 @@ class Network:
 
     :param proxy: proxy URL, or None for a direct connection; it may contain a password.
     :param ca: path of the CA bundle (file or folder), or None if certificates are not verified.
+    :param client_cert: the certificate with which this side identifies itself; default None.
+    :param client_cert_changed: when its files were last changed, in ns: a renewed one needs a new session.
     """
 
     proxy: str | None = field(default=None, repr=False)
     ca: str | None = None
+    client_cert: ClientCertificate | None = None
+    client_cert_changed: tuple[int, ...] = ()
+
+    @property
+    def tls(self) -> Network:
+        """What a TLS context is made from."""
+        return replace(self, proxy=None)
 
 
 def network_of(settings: Settings) -> Network:
@@ -38,7 +48,8 @@ def network_of(settings: Settings) -> Network:
 
     :param settings: the connection.
     :returns: proxy and CA bundle.
-    :raises FineTuningInputError: for a proxy that one of the clients cannot use, or a missing CA bundle.
+    :raises FineTuningInputError: for a proxy that one of the clients cannot use, a missing CA bundle, or a
+        client certificate that cannot be used.
     """
     import certifi
     from requests.utils import get_environ_proxies, select_proxy
@@ -52,8 +63,9 @@ def network_of(settings: Settings) -> Network:
                 f"{urlsplit(settings.root).hostname} to NO_PROXY if it needs none.",
                 conn_id=settings.conn_id,
             )
+    own = _own_certificate(settings)
     if settings.verify is False:
-        return Network(proxy=proxy)
+        return replace(own, proxy=proxy)
     found = settings.verify if isinstance(settings.verify, str) else None
     origin = "the extra's 'verify'" if found else ""
     for name in () if found else _CA_VARIABLES:
@@ -71,7 +83,46 @@ def network_of(settings: Settings) -> Network:
             f"({problem}).",
             conn_id=settings.conn_id,
         )
-    return Network(proxy=proxy, ca=found or certifi.where())
+    return replace(own, proxy=proxy, ca=found or certifi.where())
+
+
+def _own_certificate(settings: Settings) -> Network:
+    """Check the connection's client certificate, by loading it, once per change."""
+    own = settings.client_cert
+    if own is None:
+        return Network()
+    missing = [path for path in own.paths if not Path(path).is_file()]
+    problem = f"there is no file {missing[0]} where this runs" if missing else None
+    if not problem:
+        changed = tuple(Path(path).stat().st_mtime_ns for path in own.paths)
+        problem = _certificate_problem(own, changed)
+    if problem:
+        raise FineTuningInputError(
+            f"Connection {settings.conn_id!r}: the certificate that the extra's 'client_cert' names cannot "
+            f"be used: {problem}.",
+            conn_id=settings.conn_id,
+        )
+    return Network(client_cert=own, client_cert_changed=changed)
+
+
+@lru_cache(maxsize=32)
+def _certificate_problem(own: ClientCertificate, changed: tuple[int, ...]) -> str | None:
+    """Say why a client certificate cannot be used, without its password."""
+    try:
+        _load(ssl.create_default_context(), own)
+    except ssl.SSLError as fault:
+        reason = (fault.reason or "").replace("_", " ").lower() or type(fault).__name__
+        return (
+            f"{' and '.join(own.paths)}: {reason} (is it PEM, with its key, and is the key's password right?)"
+        )
+    except OSError as fault:
+        return f"{' and '.join(own.paths)}: {fault.strerror or type(fault).__name__}"
+    return None
+
+
+def _load(context: ssl.SSLContext, own: ClientCertificate) -> None:
+    # without a password OpenSSL would ask for one on the terminal, and wait
+    context.load_cert_chain(own.cert, own.key, password=lambda: own.password or "")
 
 
 @lru_cache(maxsize=32)
@@ -102,14 +153,17 @@ def tls_context(network: Network) -> ssl.SSLContext:
     """
     Build the TLS context; it reads the whole CA bundle, so it is not for an event loop's thread.
 
-    :param network: the network, with the CA bundle to use.
+    :param network: the network, with the CA bundle and the client certificate to use.
     :returns: the context.
     """
     if network.ca is None:
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        return context
-    if Path(network.ca).is_dir():
-        return ssl.create_default_context(capath=network.ca)
-    return ssl.create_default_context(cafile=network.ca)
+    elif Path(network.ca).is_dir():
+        context = ssl.create_default_context(capath=network.ca)
+    else:
+        context = ssl.create_default_context(cafile=network.ca)
+    if network.client_cert is not None:
+        _load(context, network.client_cert)
+    return context

@@ -13,6 +13,8 @@ from airflow_ft_events.jobs import JobError, JobOutcome
 MASK = "***"
 SHORTEST = 4
 """Length in characters below which a value is too short to be searched for as a secret."""
+NO_WORD = 8
+"""Length in characters from which a value is given to Airflow's masker, which masks it in every log."""
 LONG = 16
 """Length in characters from which a secret cannot be an everyday word."""
 _KEY_LIKE = re.compile(
@@ -33,7 +35,7 @@ class Redactor:
     Masks the secrets of one connection.
 
     :param credential: the connection's credential.
-    :param values: the values of its additional headers.
+    :param values: the values of its additional headers, and what else it holds.
     """
 
     credential: Credential
@@ -44,6 +46,11 @@ class Redactor:
         """What must not appear in any text."""
         found = (*self.credential.secrets, *self.values)
         return tuple(value for value in found if len(value) >= SHORTEST)
+
+    @property
+    def for_airflow(self) -> tuple[str, ...]:
+        """What Airflow's masker should know: it also masks what others log, where ``openai`` is a word."""
+        return tuple(secret for secret in self.secrets if len(secret) >= NO_WORD)
 
     def text(self, text: str) -> str:
         """

@@ -18,7 +18,8 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_ft_events.api import calls
 from airflow_ft_events.api.exchange import ApiRequest, ApiResponse, ApiResult, next_try
 from airflow_ft_events.clock import clock
-from airflow_ft_events.connection.credential import Key
+from airflow_ft_events.connection.address import unused_fields
+from airflow_ft_events.connection.credential import NoKey
 from airflow_ft_events.connection.redaction import Redactor
 from airflow_ft_events.connection.settings import Settings, settings_of
 from airflow_ft_events.errors import FineTuningError, FineTuningInputError
@@ -96,8 +97,13 @@ class ClientHook(BaseHook):
         except AirflowNotFoundException:
             raise self._no_connection() from None
         settings = self._settings_from(connection, connection.extra_dejson)
+        if needed := settings.credential.needs_connection:
+            try:
+                settings.credential.take_connection(self.get_connection(needed))
+            except AirflowNotFoundException:
+                settings.credential.take_connection(None)
         settings.credential.current()
-        for secret in settings.redact.secrets:
+        for secret in settings.redact.for_airflow:
             mask_secret(secret)
         return settings
 
@@ -127,6 +133,11 @@ class ClientHook(BaseHook):
             except AirflowNotFoundException:
                 raise self._no_connection() from None
             settings = self._settings_from(connection, await get_async_extra_dejson(connection))
+            if needed := settings.credential.needs_connection:
+                try:
+                    settings.credential.take_connection(await get_async_connection(needed))
+                except AirflowNotFoundException:
+                    settings.credential.take_connection(None)
             if settings.credential.at_hand() is None:
                 await asyncio.to_thread(settings.credential.current)
             self._settings = settings
@@ -143,11 +154,23 @@ class ClientHook(BaseHook):
             password=connection.password,
             extra=extra,
         )
-        if settings.unknown and connection.conn_type == CONNECTION_TYPE:
+        if settings.unknown:
             self.log.warning(
-                "Connection %r: ignoring unknown settings in its extra: %s.",
+                "Connection %r: ignoring unknown settings in its extra: %s.%s",
                 self.conn_id,
                 ", ".join(one_line(name, limit=40) for name in settings.unknown),
+                " Headers belong under 'headers'." if connection.conn_type == "http" else "",
+            )
+        unused = unused_fields(
+            host=connection.host, schema=connection.schema, port=connection.port, login=connection.login
+        )
+        if unused and connection.conn_type != CONNECTION_TYPE:
+            self.log.warning(
+                "Connection %r (type %s): ignoring %s. The address comes from Host%s, the key from Password.",
+                self.conn_id,
+                connection.conn_type,
+                ", ".join(unused),
+                ", Schema and Port" if connection.conn_type == "http" else "",
             )
         return settings
 
@@ -253,7 +276,7 @@ class ClientHook(BaseHook):
     @property
     def redact(self) -> Redactor:
         """Masks the connection's secrets; masks nothing while the connection has not been read."""
-        return self._settings.redact if self._settings else Redactor(Key(""))
+        return self._settings.redact if self._settings else Redactor(NoKey())
 
 
 def _check_extra(conn_id: str, written: object, read: dict[str, Any]) -> None:

@@ -30,8 +30,8 @@ class Simulator(ServerState):
         ``add_job``; default one job made of the arguments below; an empty list for none.
     :param log: a recorded log to replay: a path, or the contents of such a file.
     :param outcome: how the default job ends: ``succeeded``, ``failed`` or ``cancelled``.
-    :param vendor: whose server this is: ``openai``, ``azure`` (classic path), ``azure-v1``, ``nebius`` or
-        ``together``; default the one that the first jobs' logs name, else ``openai``.
+    :param vendor: whose server this is: ``openai``, ``azure`` (classic path), ``azure-v1``, ``nebius``,
+        ``together`` or ``bedrock``; default the one that the first jobs' logs name, else ``openai``.
     :param order: ``newest`` or ``oldest`` event first; default the vendor's own.
     :param job_route: False answers ``GET …/jobs/{id}`` as a gateway without that route.
     :param events_route: False answers ``GET …/events`` as a gateway without that route.

@@ -59,7 +59,7 @@ class ServerState:
         self.any_file = any_file
         self.files = FileStore(ids=seeded(f"files:{seed}"))
         self.bearer_tokens: dict[str, float] = {}
-        """Tokens that are accepted besides the key on Azure, and until when (simulated time)."""
+        """Tokens that are accepted besides the key on Azure and Bedrock, and until when (simulated time)."""
         self.fault: Fault | None = None
         self.lock = threading.RLock()
         self._epoch = clock()

@@ -33,7 +33,8 @@ class _Shared:
 
 
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Network, _Shared]] = WeakKeyDictionary()
-_contexts: dict[str | None, ssl.SSLContext] = {}
+_contexts: dict[Network, ssl.SSLContext] = {}
+_MOST_CONTEXTS = 32
 
 
 @asynccontextmanager
@@ -44,17 +45,22 @@ async def shared_session(network: Network) -> AsyncIterator[aiohttp.ClientSessio
     The last one to leave closes it. Sessions never cross event loops, and contain no credentials and no
     cookies.
 
-    :param network: proxies and CA bundle.
+    :param network: proxies, CA bundle and client certificate.
     :returns: the session.
     """
-    if network.ca not in _contexts:
-        _contexts[network.ca] = await asyncio.to_thread(tls_context, network)
+    tls = network.tls
+    if (context := _contexts.get(tls)) is None:
+        context = await asyncio.to_thread(tls_context, tls)
+        while len(_contexts) >= _MOST_CONTEXTS:
+            # the oldest: most likely of a certificate that was renewed since
+            _contexts.pop(next(iter(_contexts)), None)
+        _contexts[tls] = context
     shared_here = _sessions.setdefault(asyncio.get_running_loop(), {})
     if network not in shared_here:
         shared_here[network] = _Shared(
             aiohttp.ClientSession(
                 # each Airflow connection has its own limit: one slow server must not starve the others
-                connector=aiohttp.TCPConnector(limit=0, ssl=_contexts[network.ca]),
+                connector=aiohttp.TCPConnector(limit=0, ssl=context),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )
@@ -169,7 +175,8 @@ class AsyncTransport:
 
     def _fault(self, error: Exception) -> ApiFault:
         settings = self.settings
-        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        refused = isinstance(error, OSError) and "_ALERT_" in str(error)  # after the handshake, in TLS 1.3
+        if refused or isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             kind, what = FaultKind.TLS, "the TLS connection failed"
         elif isinstance(error, TimeoutError | aiohttp.ServerTimeoutError):
             return ApiFault(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import http.client
 import io
 import socket
+import ssl
 import time
 from typing import Any
 
@@ -67,13 +68,21 @@ class _HttpsPool(urllib3.HTTPSConnectionPool):
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Connects through those pools, with and without a proxy."""
+    """
+    Connects through those pools, with and without a proxy.
+
+    :param context: the TLS context to use; default None, requests' own.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self._tls: dict[str, Any] = {} if context is None else {"ssl_context": context}
+        super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, **{**kwargs, **self._tls})
         self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
+        manager = super().proxy_manager_for(*args, **{**kwargs, **self._tls})
         manager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
         return manager

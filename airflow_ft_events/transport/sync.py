@@ -9,7 +9,7 @@ import requests
 import urllib3
 
 from airflow_ft_events.api.exchange import ApiFault, ApiRequest, ApiResponse, ApiResult, FaultKind
-from airflow_ft_events.connection.network import Network
+from airflow_ft_events.connection.network import Network, tls_context
 from airflow_ft_events.connection.settings import WORKER_BODY_LIMIT, Settings
 from airflow_ft_events.errors import FineTuningAuthError
 from airflow_ft_events.transport.bounded_http import BoundedAdapter
@@ -24,8 +24,7 @@ class KeyAuth(requests.auth.AuthBase):
         self._settings = settings
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        name = self._settings.vendor.key_header
-        request.headers[name] = self._settings.headers_with(self._settings.credential.current())[name]
+        request.headers.update(self._settings.key_headers(self._settings.credential.current()))
         return request
 
     def __eq__(self, other: object) -> bool:
@@ -46,11 +45,13 @@ class _NoCookies(requests.cookies.RequestsCookieJar):
 class _Session(requests.Session):
     """A session that never waits for ever, and takes full URLs or paths relative to the API's root."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, network: Network) -> None:
         super().__init__()
         self._root = settings.root
+        # requests takes no password for a certificate's key, so the context is ours where there is one
+        context = tls_context(network) if network.client_cert else None
         for scheme in ("http://", "https://"):
-            self.mount(scheme, BoundedAdapter())
+            self.mount(scheme, BoundedAdapter(context))
         self._timeout = (settings.connect_timeout, settings.timeout)
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
@@ -69,10 +70,10 @@ def session_of(settings: Settings, network: Network) -> requests.Session:
     Build a session that is ready to use against the connection's server.
 
     :param settings: the connection.
-    :param network: proxies and CA bundle.
+    :param network: proxies, CA bundle and client certificate.
     :returns: a session that uses nothing else from the environment and keeps no cookies.
     """
-    session = _Session(settings)
+    session = _Session(settings, network)
     session.trust_env = False
     session.auth = KeyAuth(settings)
     session.headers.update({"Accept": "application/json", **settings.headers})

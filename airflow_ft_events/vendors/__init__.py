@@ -19,6 +19,7 @@ FAMILIES: dict[str, str] = {
     "azure": "Azure OpenAI",
     "nebius": "Nebius",
     "together": "Together",
+    "bedrock": "Amazon Bedrock",
 }
 """A family's name in connections and results → its display name; the file of that name has its facts."""
 

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 from airflow_ft_events.vendors.base import Meaning, Vendor, signal
 
 _API_PATH = re.compile(r"/openai(/v1)?$")
+_PROJECT = re.compile(r"/api/projects/[^/]")
+_CLOUDS = {".azure.us": "us", ".azure.cn": "cn"}
 
 
 class _Azure(Vendor):
@@ -22,15 +24,25 @@ class _Azure(Vendor):
             return f"{endpoint}/openai", {"api-version": api_version}
         return f"{endpoint}/openai/v1", {}
 
-    def token_scope(self, host: str) -> str | None:
-        """Return the scope of an Entra token; the cloud of the US government has its own."""
-        cloud = "us" if host.lower().endswith(".azure.us") else "com"
-        return f"https://cognitiveservices.azure.{cloud}/.default"
+    def token_scope(self, host: str, *, path: str = "") -> str | None:
+        """Return the scope of an Entra token: each cloud has its own, and so have projects of Foundry."""
+        cloud = next((name for ending, name in _CLOUDS.items() if host.lower().endswith(ending)), "com")
+        service = "ai" if _PROJECT.search(path) else "cognitiveservices"
+        return f"https://{service}.azure.{cloud}/.default"
 
 
 AZURE = _Azure(
     name="azure",
-    hosts=(".openai.azure.com", ".openai.azure.us", ".cognitiveservices.azure.com", ".services.ai.azure.com"),
+    hosts=(
+        *(
+            f".{service}.azure.{cloud}"
+            for service in ("openai", "cognitiveservices", "services.ai")
+            for cloud in ("com", "us", "cn")
+        ),
+        ".api.cognitive.microsoft.com",
+        ".api.cognitive.azure.us",
+        ".api.cognitive.azure.cn",
+    ),
     key_header="api-key",
     key_prefix="",
     last_message=re.compile(r"Training (tokens|hours) billed: .*", re.DOTALL),

@@ -82,6 +82,7 @@ class Vendor:
     :param jobs_path: the path of the job list; a job is one segment below, its events two.
     :param key_header: the header that carries the key.
     :param key_prefix: what stands before the key in that header.
+    :param takes_aws_keys: whether it takes short-term keys that an AWS identity makes.
     :param states: job states in lower case and what they mean; any other is unknown and does not end a wait.
     :param job_fields: OpenAI's name of a job's field → the name here, if it differs.
     :param last_message: pattern of a log's last message, if that is not the one that states the outcome.
@@ -97,6 +98,7 @@ class Vendor:
     jobs_path: str = "/fine_tuning/jobs"
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "
+    takes_aws_keys: bool = False
     # Python 3.11 considers a mapping proxy a mutable default
     states: Mapping[str, JobState] = field(default_factory=lambda: _STATES)
     job_fields: Mapping[str, str] = field(default_factory=dict)
@@ -127,12 +129,22 @@ class Vendor:
             raise ValueError(f"'api_version' is an Azure setting, but the vendor here is {self.name}")
         return base_url, {}
 
-    def token_scope(self, host: str) -> str | None:
+    def token_scope(self, host: str, *, path: str = "") -> str | None:
         """
         Return the scope that a bearer token of the vendor's identity service needs.
 
         :param host: the server's host name.
+        :param path: the path of the connection's base URL; default "".
         :returns: the scope; None if the family takes keys only.
+        """
+        return None
+
+    def region_of(self, host: str) -> str | None:
+        """
+        Return the cloud region that a host name tells.
+
+        :param host: the server's host name.
+        :returns: the region; None if the name tells none.
         """
         return None
 

@@ -217,6 +217,11 @@ FAMILIES = {
             cancelling="cancel_requested",
             names_end=False,
         ),
+        Family(
+            name="bedrock",
+            success={"message": "The job has successfully completed"},
+            cancellation={"message": "The job was stopped due to a cancellation request", "level": "warn"},
+        ),
     )
 }
 

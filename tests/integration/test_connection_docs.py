@@ -31,6 +31,8 @@ SERVERS = {
     "Azure OpenAI with Microsoft Entra": ("azure-v1", "https://acme.openai.azure.com/openai/v1"),
     "Nebius": ("nebius", "https://api.tokenfactory.nebius.com/v1"),
     "Together": ("together", "https://api.together.ai/v1"),
+    "Amazon Bedrock": ("bedrock", "https://bedrock-mantle.us-west-2.api.aws/v1"),
+    "Amazon Bedrock with an AWS identity": ("bedrock", "https://bedrock-mantle.us-west-2.api.aws/v1"),
     "A compatible server, self-hosted or behind a gateway": ("openai", "https://llm.example.com/v1"),
 }
 sections = pytest.mark.parametrize(
@@ -92,13 +94,13 @@ def test_what_is_copied_reads_that_server(
     sim = simulated(["succeeded"], ended=True, api_key=KEY)
     text = key_set(EXPORT.findall(PARTS[section])[0])
     made = json.loads(text)
-    if made.get("extra", {}).get("auth") == "entra":
-        made["extra"].pop("auth")  # where its tokens come from is test_vendor_entra_identity
+    if made.get("extra", {}).pop("auth", None):
+        # where its tokens come from is in test_vendor_entra_identity and test_vendor_bedrock_identity
         made["password"] = KEY
     # the address of the simulator for the page's own, which only the internet has
     made["host"] = sim.base_url
-    if urlsplit(root).hostname == "acme.openai.azure.com":
-        made.setdefault("extra", {})["vendor"] = "azure"
+    if not urlsplit(root).hostname.endswith("example.com"):
+        made.setdefault("extra", {})["vendor"] = sim.vendor
     monkeypatch.setenv(NAME, json.dumps(made))
     job = sim.get_job(sim.job_id)
     assert both(FineTuningHook(), "get_job", sim.job_id) == (job, job)

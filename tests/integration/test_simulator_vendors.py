@@ -22,6 +22,7 @@ ROOTS = {
     "azure-v1": "/openai/v1/fine_tuning/jobs",
     "nebius": "/v1/fine_tuning/jobs",
     "together": "/v1/fine-tunes",
+    "bedrock": "/v1/fine_tuning/jobs",
 }
 LAST = {
     "openai": ["The job has successfully completed"],
@@ -33,6 +34,7 @@ LAST = {
     ],
     "nebius": ["Training completed successfully"],
     "together": ["Job finished at "],
+    "bedrock": ["The job has successfully completed"],
 }
 
 
@@ -96,7 +98,7 @@ def test_events_come_in_the_vendors_order_oldest_to_newest_or_the_other_way(
     moment.now += 1000
     page = ask(sim, f"/{sim.job_id}/events", limit=1000).json()["data"]
     times = [seconds(event["created_at"]) for event in page]
-    newest_first = vendor in ("openai", "azure", "azure-v1")
+    newest_first = vendor in ("openai", "azure", "azure-v1", "bedrock")
     assert times == sorted(times, reverse=newest_first)
     assert times[0] != times[-1]
 
@@ -113,7 +115,8 @@ def test_a_success_ends_with_the_vendors_words_and_its_state(
     messages = [event["message"] for event in sim.list_events(sim.job_id)][-len(ends) :]
     assert all(message.startswith(end) for message, end in zip(messages, ends, strict=True))
     assert sim.get_job(sim.job_id)["status"] == ("completed" if vendor == "together" else "succeeded")
-    assert before == {"openai": "succeeded", "together": "uploading"}.get(vendor, "running")
+    early = {"openai": "succeeded", "bedrock": "succeeded", "together": "uploading"}
+    assert before == early.get(vendor, "running")
 
 
 @pytest.mark.parametrize("vendor", ["azure", "azure-v1"])
@@ -205,6 +208,8 @@ def test_azures_classic_path_needs_an_api_version_and_the_v1_path_none(served: A
         ("openai", {"Authorization": "Bearer sk-simulator"}, True),
         ("openai", {"api-key": "sk-simulator"}, False),
         ("nebius", {"Authorization": "Bearer sk-simulator"}, True),
+        ("bedrock", {"Authorization": "Bearer a-token"}, True),
+        ("bedrock", {"Authorization": "Bearer an-old-token"}, False),
         ("together", {"Authorization": "Bearer sk-simulator"}, True),
         ("together", {"Authorization": "Bearer a-token"}, False),
         ("azure", {"api-key": "sk-simulator"}, True),

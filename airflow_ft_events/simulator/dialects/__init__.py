@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow_ft_events.simulator.dialects.azure import AzureDialect, AzureV1Dialect
 from airflow_ft_events.simulator.dialects.base import Dialect, OrderName
+from airflow_ft_events.simulator.dialects.bedrock import BedrockDialect
 from airflow_ft_events.simulator.dialects.nebius import NebiusDialect
 from airflow_ft_events.simulator.dialects.openai import OpenAIDialect
 from airflow_ft_events.simulator.dialects.routes import Problem, Route, RouteName
@@ -26,6 +27,7 @@ _FAMILIES: tuple[tuple[Dialect, ...], ...] = (
     (AzureDialect(), AzureV1Dialect()),
     (NebiusDialect(),),
     (TogetherDialect(),),
+    (BedrockDialect(),),
 )
 DIALECTS: dict[str, Dialect] = {dialect.name: dialect for family in _FAMILIES for dialect in family}
 DEFAULT = OpenAIDialect.name

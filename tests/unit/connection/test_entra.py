@@ -91,12 +91,44 @@ def test_a_key_in_the_password_is_not_sent_beside_a_token(credential: FakeCreden
     [
         ("https://acme.openai.azure.com", SCOPE),
         ("https://acme.services.ai.azure.com/openai/v1", SCOPE),
+        ("https://swedencentral.api.cognitive.microsoft.com", SCOPE),
         ("https://acme.openai.azure.us", "https://cognitiveservices.azure.us/.default"),
+        ("https://acme.openai.azure.cn", "https://cognitiveservices.azure.cn/.default"),
+        ("https://acme.services.ai.azure.com/api/projects/p", "https://ai.azure.com/.default"),
+        ("https://acme.services.ai.azure.com/api/projects/p/openai/v1", "https://ai.azure.com/.default"),
+        ("https://acme.services.ai.azure.us/api/projects/p", "https://ai.azure.us/.default"),
+        ("https://acme.services.ai.azure.cn/api/projects/p", "https://ai.azure.cn/.default"),
     ],
 )
 def test_the_scope_is_that_of_the_cloud(credential: FakeCredential, host: str, scope: str) -> None:
     connection(host).credential.current()
     assert credential.scopes == [scope]
+
+
+@pytest.mark.parametrize(
+    ("host", "vendor"),
+    [("https://acme.openai.azure.com", "azure"), ("https://tuning.example/v1", "openai")],
+)
+def test_a_scope_of_the_connection_is_asked_for_whatever_the_server(
+    credential: FakeCredential, host: str, vendor: str
+) -> None:
+    settings = connection(host, token_scope="api://tuning/.default")
+    assert (settings.vendor.name, settings.credential.current()) == (vendor, "token-1")
+    assert settings.headers_with("token-1")["Authorization"] == "Bearer token-1"
+    assert credential.scopes == ["api://tuning/.default"]
+    assert settings != connection(host, token_scope="api://another/.default")
+
+
+def test_a_token_may_be_sent_in_another_header(credential: FakeCredential) -> None:
+    settings = connection(key_header="X-Token", key_prefix="none")
+    assert settings.key_headers(settings.credential.current()) == {"X-Token": "token-1"}
+
+
+def test_a_refused_token_is_explained_by_its_identity_and_scope(credential: FakeCredential) -> None:
+    said = connection().credential.after_refusal("tuning")
+    assert SCOPE in said
+    assert "'token_scope'" in said
+    assert "Password" not in said
 
 
 def test_a_connection_with_a_key_asks_for_no_token(credential: FakeCredential) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from airflow_ft_events.connection.address import unused_fields
 from airflow_ft_events.connection.settings import Settings, settings_of
 from airflow_ft_events.errors import FineTuningInputError
 from airflow_ft_events.parameters import check_count, check_early, check_job_id, check_log_events, quoted
@@ -94,6 +95,36 @@ GOOD: dict[str, tuple[dict[str, Any], str, str]] = {
         {"host": "https://acme.services.ai.azure.com"},
         "https://acme.services.ai.azure.com/openai/v1",
         "azure",
+    ),
+    "azure-foundry-project": (
+        {"host": "https://acme.services.ai.azure.com/api/projects/tuning"},
+        "https://acme.services.ai.azure.com/api/projects/tuning/openai/v1",
+        "azure",
+    ),
+    "azure-by-its-region": (
+        {"host": "https://swedencentral.api.cognitive.microsoft.com/"},
+        "https://swedencentral.api.cognitive.microsoft.com/openai/v1",
+        "azure",
+    ),
+    "azure-in-china-classic": (
+        {"host": "https://acme.openai.azure.cn", **extra(api_version="2024-10-21")},
+        "https://acme.openai.azure.cn/openai",
+        "azure",
+    ),
+    "bedrock-by-host": (
+        {"host": "https://bedrock-mantle.us-west-2.api.aws"},
+        "https://bedrock-mantle.us-west-2.api.aws/v1",
+        "bedrock",
+    ),
+    "bedrock-with-its-path": (
+        {"host": "https://bedrock-mantle.eusc-de-east-1.api.aws/openai/v1/"},
+        "https://bedrock-mantle.eusc-de-east-1.api.aws/openai/v1",
+        "bedrock",
+    ),
+    "bedrock-behind-a-gateway": (
+        {"host": "https://gateway.example", **extra(vendor="bedrock")},
+        "https://gateway.example/v1",
+        "bedrock",
     ),
     "azure-behind-a-gateway": (
         {"host": "https://gateway.example/team", **extra(vendor="azure")},
@@ -271,7 +302,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"host": "http://tuning.example", **extra(allow_http="perhaps")},
         ("allow_http", "perhaps", "true or false"),
     ),
-    "an-unknown-vendor": (extra(vendor="acme"), ("'acme'", "auto, openai, azure, nebius, together")),
+    "an-unknown-vendor": (extra(vendor="acme"), ("'acme'", "auto, openai, azure, nebius, together, bedrock")),
     "a-vendor-that-is-no-text": (extra(vendor=7), ("'vendor'", "text")),
     "azure-without-an-address": (extra(vendor="azure"), ("azure", "'Host'")),
     "an-api-version-that-is-not-azures": (extra(api_version="2024-10-21"), ("'api_version'", "openai")),
@@ -349,6 +380,93 @@ BAD |= {
     "a-signal-to-a-meaning-that-is-no-outcome": (extra(signals={"Done": "restarted"}), ("'restarted'",)),
     "signals-that-are-a-text": (extra(signals="Done"), ("'signals'", "not JSON")),
 }
+BAD |= {
+    f"params-{name}": (extra(params=value), ("'params'", *words))
+    for name, (value, words) in {
+        "that-are-no-json": ("{no", ("not JSON",)),
+        "that-are-a-list": ('["a"]', ("object",)),
+        "that-hold-an-object": ({"a": {"b": "hunter22"}}, ("'a'", "dict")),
+        "that-hold-a-list": ({"a": ["hunter22"]}, ("'a'", "list")),
+        "that-hold-null": ({"a": None}, ("'a'",)),
+        "without-a-name": ({" ": "x"}, ("name",)),
+        "with-a-line-break": ({"a": "x\r\nhunter22"}, ("'a'", "control character")),
+        "with-a-line-break-in-a-name": ({"a\nb": "x"}, ("name",)),
+        "that-page": ({"after": "x"}, ("'after'", "each request")),
+        "that-limit": ({"limit": 5}, ("'limit'", "'page_size'")),
+    }.items()
+}
+BAD |= {
+    "a-version-twice": (
+        {"host": "https://a.openai.azure.com", **extra(api_version="1", params={"api-version": "2"})},
+        ("'api-version'", "'api_version' of the extra sets"),
+    ),
+    "bedrock-without-an-address": (extra(vendor="bedrock"), ("bedrock", "'Host'")),
+    "an-api-version-of-bedrock": (
+        {"host": "https://bedrock-mantle.us-west-2.api.aws", **extra(api_version="1")},
+        ("'api_version'", "bedrock"),
+    ),
+    "a-key-header-that-is-none": (extra(key_header="X Key"), ("'key_header'", "'X Key'")),
+    "a-key-header-with-a-line-break": (extra(key_header="X-Key\r\nX-Other"), ("'key_header'",)),
+    "a-key-header-for-something-else": (extra(key_header="Content-Length"), ("'key_header'",)),
+    "a-key-header-that-is-a-number": (extra(key_header=7), ("'key_header'", "text")),
+    "a-prefix-with-a-line-break": (extra(key_prefix="Basic\r\nX"), ("'key_prefix'", "line break")),
+    "a-prefix-that-is-a-number": (extra(key_prefix=7), ("'key_prefix'", "text")),
+    "a-key-header-twice": (
+        extra(key_header="X-Key", headers={"x-key": "hunter22"}),
+        ("'x-key'", "'key_header'"),
+    ),
+    "a-key-header-and-no-key": (extra(auth="none", key_header="X-Key"), ("'key_header'", "'none'")),
+    "a-prefix-and-no-key": (extra(auth="none", key_prefix="Basic"), ("'key_prefix'", "'none'")),
+    "a-scope-without-entra": (
+        {"host": "https://a.openai.azure.com", **extra(token_scope="https://ai.azure.com/.default")},
+        ("'token_scope'", "'entra'", "'key'"),
+    ),
+    "a-scope-with-white-space": (
+        {"host": "https://a.openai.azure.com", **extra(auth="entra", token_scope="a b")},
+        ("'token_scope'", "white space"),
+    ),
+    "a-scope-that-is-a-list": (
+        {"host": "https://a.openai.azure.com", **extra(auth="entra", token_scope=["a"])},
+        ("'token_scope'", "text"),
+    ),
+    "aws-keys-for-another-vendor": (extra(auth="aws"), ("'aws'", "Bedrock", "openai")),
+    "an-aws-connection-without-aws-keys": (extra(aws_conn_id="aws_default"), ("'aws_conn_id'", "'aws'")),
+    "client-queries-that-are-no-object": (openai(default_query="a=b"), ("'default_query'", "not JSON")),
+    "client-headers-that-are-no-object": (openai(default_headers=["a"]), ("'default_headers'", "object")),
+}
+BAD |= {
+    f"a-certificate-{name}": (extra(client_cert=value), ("'client_cert'", *words))
+    for name, (value, words) in {
+        "that-is-a-number": (7, ("path",)),
+        "that-is-a-list": (["a.pem"], ("path",)),
+        "that-is-no-json": ("{no", ("not JSON",)),
+        "without-a-path": ({"key": "key.pem"}, ("'cert'",)),
+        "with-a-key-that-is-a-number": ({"cert": "a.pem", "key": 7}, ("texts",)),
+        "with-other-settings": ({"cert": "a.pem", "passphrase": "hunter22"}, ("passphrase", "'password'")),
+        "with-a-line-break": ("a\nb.pem", ("'cert'",)),
+    }.items()
+}
+BAD |= {
+    "a-certificate-without-tls": (
+        {"host": "http://127.0.0.1:8000", **extra(client_cert="a.pem")},
+        ("'client_cert'", "https://"),
+    ),
+}
+BAD |= {
+    f"a-page-{name}": (extra(dashboard_url=value), ("'dashboard_url'", *words))
+    for name, (value, words) in {
+        "without-tls": ("http://llm.example/{job_id}", ("https://",)),
+        "without-a-host": ("https:///{job_id}", ("https://",)),
+        "that-is-a-script": ("javascript:alert('{job_id}')", ("https://",)),
+        "without-the-job": ("https://llm.example/jobs", ("{job_id}",)),
+        "with-the-job-as-its-host": ("https://{job_id}/jobs", ("{job_id}", "after its host")),
+        "with-another-name": ("https://llm.example/{job_id}/{run_id}", ("{job_id}", "braces")),
+        "with-a-password": ("https://me:hunter22@llm.example/{job_id}", ("no user",)),
+        "with-white-space": ("https://llm.example/a b/{job_id}", ("https://",)),
+        "with-a-line-break": ("https://llm.example/\n/{job_id}", ("https://",)),
+        "that-is-a-number": (7, ("text",)),
+    }.items()
+}
 
 
 @pytest.mark.parametrize(("fields", "words"), BAD.values(), ids=BAD.keys())
@@ -379,6 +497,174 @@ def test_the_repr_of_settings_shows_no_secret() -> None:
 def test_the_secrets_are_the_key_and_the_values_of_the_headers() -> None:
     settings = connection(**extra(headers={"X-Gateway": "gateway-secret", "X-Flag": "1"}))
     assert set(settings.redact.secrets) == {KEY, "gateway-secret"}
+
+
+def test_the_short_values_are_not_for_airflows_masker_which_masks_them_in_every_log() -> None:
+    settings = connection(**extra(headers={"x-portkey-provider": "openai", "X-Gateway": "gateway-secret"}))
+    assert set(settings.redact.for_airflow) == {KEY, "gateway-secret"}
+    assert connection(password="EMPTY").redact.for_airflow == ()
+
+
+# how the key is sent
+
+SENT: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "a-header-of-its-own": ({"key_header": "X-Api-Key"}, {"X-Api-Key": KEY}),
+    "a-header-and-a-prefix": (
+        {"key_header": "X-Auth", "key_prefix": "Token"},
+        {"X-Auth": f"Token {KEY}"},
+    ),
+    "a-prefix-that-ends-in-a-sign": (
+        {"key_header": "X-Auth", "key_prefix": "key="},
+        {"X-Auth": f"key={KEY}"},
+    ),
+    "basic-authentication": ({"key_prefix": "Basic"}, {"Authorization": f"Basic {KEY}"}),
+    "basic-authentication-with-its-space": ({"key_prefix": "Basic "}, {"Authorization": f"Basic {KEY}"}),
+    "a-raw-token": ({"key_prefix": ""}, {"Authorization": KEY}),
+    "a-raw-token-in-words": ({"key_prefix": "None"}, {"Authorization": KEY}),
+    "the-usual-header-by-name": ({"key_header": "Authorization"}, {"Authorization": f"Bearer {KEY}"}),
+    "what-an-empty-form-says": (
+        {"key_header": None, "key_prefix": None},
+        {"Authorization": f"Bearer {KEY}"},
+    ),
+    "no-key": ({"auth": "none"}, {}),
+}
+
+
+@pytest.mark.parametrize(("given", "sent"), SENT.values(), ids=SENT.keys())
+@pytest.mark.parametrize("conn_type", ["fine_tuning", "openai", "http"])
+def test_the_key_is_sent_as_the_connection_says(
+    given: dict[str, Any], sent: dict[str, str], conn_type: str
+) -> None:
+    settings = connection(conn_type=conn_type, host="https://tuning.example/v1", **extra(**given))
+    secret = settings.credential.current()
+    assert settings.headers_with(secret) == {"Accept": "application/json", **sent}
+    assert settings.unknown == ()
+
+
+def test_a_connection_without_authentication_needs_no_password() -> None:
+    settings = connection(password=None, **extra(auth="None"))
+    assert (settings.credential.current(), settings.redact.secrets) == ("", ())
+    assert settings.redact.line("nothing to hide") == "nothing to hide"
+
+
+@pytest.mark.parametrize(
+    "given", [{"a": "x y", "b": 1, "c": True, "d": 0.5}, '{"a": "x y", "b": 1, "c": true, "d": 0.5}']
+)
+def test_query_parameters_are_written_as_the_openai_client_writes_them(given: Any) -> None:
+    assert connection(**extra(params=given)).params == {"a": "x y", "b": "1", "c": "true", "d": "0.5"}
+
+
+def test_an_openai_connections_queries_and_headers_are_joined_by_those_of_the_extra() -> None:
+    client = {"default_query": {"a": "1", "b": "1"}, "default_headers": {"X-A": "1", "X-B": "1"}}
+    given = {"openai_client_kwargs": client, "params": {"b": "2"}, "headers": {"X-B": "2"}}
+    settings = connection(conn_type="openai", extra=given)
+    assert settings.params == {"a": "1", "b": "2"}
+    assert settings.headers == {"X-A": "1", "X-B": "2"}
+
+
+def test_a_version_as_a_parameter_reaches_azures_v1_path() -> None:
+    settings = connection(host="https://a.openai.azure.com", **extra(params={"api-version": "preview"}))
+    assert (settings.root, settings.params) == (
+        "https://a.openai.azure.com/openai/v1",
+        {"api-version": "preview"},
+    )
+
+
+def test_a_secret_among_the_parameters_is_masked_however_a_url_writes_it() -> None:
+    settings = connection(
+        host="https://a.openai.azure.com",
+        **extra(params={"code": "a/secret+code", "custom_llm_provider": "openai"}, api_version="2024-10-21"),
+    )
+    said = "?code=a%2Fsecret%2Bcode a/secret+code openai 2024-10-21"
+    assert settings.redact.text(said) == "?code=*** *** openai 2024-10-21"
+    assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "paths"),
+    [
+        ("own.pem", ("own.pem",)),
+        ({"cert": " own.pem "}, ("own.pem",)),
+        ('{"cert": "own.pem", "key": "key.pem", "password": "hunter22"}', ("own.pem", "key.pem")),
+        ({"cert": "own.pem", "key": None, "password": None}, ("own.pem",)),
+    ],
+)
+def test_a_client_certificate_is_a_path_or_its_parts(given: Any, paths: tuple[str, ...]) -> None:
+    settings = connection(**extra(client_cert=given))
+    assert settings.client_cert is not None
+    assert settings.client_cert.paths == paths
+    assert "hunter22" not in repr(settings)
+    assert settings.redact.text("own.pem hunter22") == (
+        "own.pem ***" if len(paths) == 2 else "own.pem hunter22"
+    )
+
+
+def test_a_page_for_people_is_kept_as_it_is_written() -> None:
+    url = "https://llm.example:8443/org-1/jobs/{job_id}?tab=events#top"
+    assert connection(**extra(dashboard_url=url)).dashboard_url == url
+    assert connection().dashboard_url is None
+
+
+CHANGED: dict[str, dict[str, Any]] = {
+    "key": {"password": "another-key-1234567"},
+    "host": {"host": "https://tuning.example/v1"},
+    **{
+        name: extra(**{name: value})
+        for name, value in {
+            "vendor": "nebius",
+            "organization": "org-1",
+            "project": "proj-1",
+            "headers": {"X-Team": "1"},
+            "params": {"team": "1"},
+            "client_cert": "own.pem",
+            "key_header": "X-Key",
+            "key_prefix": "Basic",
+            "auth": "none",
+            "signals": {"Done": "succeeded"},
+            "timeout": 3,
+            "max_retries": 3,
+            "page_size": 3,
+            "verify": False,
+            "dashboard_url": "https://llm.example/{job_id}",
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("fields", CHANGED.values(), ids=CHANGED.keys())
+def test_settings_of_an_edited_connection_are_not_equal_to_what_they_were(fields: dict[str, Any]) -> None:
+    assert connection(**fields) == connection(**fields)
+    assert connection(**fields) != connection()
+
+
+@pytest.mark.parametrize(
+    ("cert", "other"),
+    [
+        ({"cert": "own.pem"}, {"cert": "new.pem"}),
+        ({"cert": "own.pem", "key": "a.pem"}, {"cert": "own.pem", "key": "b.pem"}),
+        ({"cert": "own.pem", "password": "hunter22"}, {"cert": "own.pem", "password": "hunter23"}),
+    ],
+)
+def test_settings_with_another_certificate_are_not_equal(cert: Any, other: Any) -> None:
+    assert connection(**extra(client_cert=cert)) != connection(**extra(client_cert=other))
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"host": "tuning.example", "schema": "https", "port": 8443}, ()),
+        ({"host": "tuning.example", "login": "me"}, ("Login",)),
+        ({"host": "https://tuning.example", "schema": "http"}, ("Schema",)),
+        ({"host": "https://tuning.example", "schema": "https"}, ()),
+        ({"host": "https://tuning.example:1", "port": 2}, ("Port",)),
+        ({"host": "https://tuning.example:2", "port": 2}, ()),
+        ({"host": "https://tuning.example", "port": 2}, ()),
+        ({"host": "https://[::1", "port": 2, "login": "me"}, ()),
+        ({}, ()),
+    ],
+)
+def test_fields_that_nothing_comes_from_are_named(fields: dict[str, Any], names: tuple[str, ...]) -> None:
+    assert unused_fields(**{"host": None, "schema": None, "port": None, "login": None, **fields}) == names
 
 
 # job ids and other input

@@ -47,7 +47,10 @@ STATES = {
     ("vendor", "status", "state"),
     [
         (vendor, status, state)
-        for names, table in (("openai azure nebius", STATES["openai"]), ("together", STATES["together"]))
+        for names, table in (
+            ("openai azure nebius bedrock", STATES["openai"]),
+            ("together", STATES["together"]),
+        )
         for vendor in names.split()
         for status, state in table.items()
     ],
@@ -87,6 +90,7 @@ WORDS = [
     ("azure", "Training started.", None),
     ("nebius", "Training completed successfully", "succeeded"),
     ("nebius", "Dataset 'training' processed successfully", None),
+    ("bedrock", "The job has successfully completed", "succeeded"),
     ("together", "Job finished at 2025-04-01T12:00:00Z", "succeeded"),
     ("together", "Training completed for acme/model", None),
 ]
@@ -162,6 +166,19 @@ def test_the_models_name_is_read_where_the_message_holds_it(message: str, model:
         ("acme.cognitiveservices.azure.com", "azure"),
         ("acme.services.ai.azure.com", "azure"),
         ("acme.openai.azure.us", "azure"),
+        ("acme.openai.azure.cn", "azure"),
+        ("acme.cognitiveservices.azure.us", "azure"),
+        ("acme.cognitiveservices.azure.cn", "azure"),
+        ("acme.services.ai.azure.us", "azure"),
+        ("acme.services.ai.azure.cn", "azure"),
+        ("swedencentral.api.cognitive.microsoft.com", "azure"),
+        ("usgovvirginia.api.cognitive.azure.us", "azure"),
+        ("bedrock-mantle.us-west-2.api.aws", "bedrock"),
+        ("BEDROCK-MANTLE.eusc-de-east-1.API.aws", "bedrock"),
+        ("bedrock-mantle.api.aws", "openai"),
+        ("bedrock-mantle.us-west-2.api.aws.example", "openai"),
+        ("bedrock-runtime.us-west-2.amazonaws.com", "openai"),
+        ("api.cognitive.microsoft.com.example", "openai"),
         ("api.tokenfactory.nebius.com", "nebius"),
         ("api.studio.nebius.ai", "nebius"),
         ("api.together.ai", "together"),
@@ -232,6 +249,26 @@ def test_azure_takes_tokens_for_the_scope_of_its_cloud(host: str, scope: str) ->
     assert VENDORS["azure"].token_scope(host) == scope
 
 
-@pytest.mark.parametrize("name", ["openai", "nebius", "together"])
+@pytest.mark.parametrize(
+    ("host", "scope"),
+    [
+        ("acme.services.ai.azure.com", "https://ai.azure.com/.default"),
+        ("acme.services.ai.azure.us", "https://ai.azure.us/.default"),
+        ("gateway.example", "https://ai.azure.com/.default"),
+    ],
+)
+def test_a_project_of_foundry_takes_tokens_of_its_own(host: str, scope: str) -> None:
+    assert VENDORS["azure"].token_scope(host, path="/api/projects/tuning") == scope
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_only_bedrock_takes_keys_of_an_aws_identity_and_knows_its_region(name: str) -> None:
+    vendor, host = VENDORS[name], "bedrock-mantle.eu-central-1.api.aws"
+    assert vendor.takes_aws_keys == (name == "bedrock")
+    assert vendor.region_of(host) == ("eu-central-1" if name == "bedrock" else None)
+    assert vendor.region_of("gateway.example") is None
+
+
+@pytest.mark.parametrize("name", ["openai", "nebius", "together", "bedrock"])
 def test_the_other_vendors_take_keys_only(name: str) -> None:
     assert VENDORS[name].token_scope("acme.openai.azure.com") is None
