@@ -10,10 +10,11 @@ from airflow_ft_events.api.bookmark import Bookmark
 from airflow_ft_events.api.exchange import ApiRequest, ApiResult, raise_for_fault
 from airflow_ft_events.api.pages import NoPages, Pages
 from airflow_ft_events.api.paging import EventFeed
+from airflow_ft_events.api.probe import examine
 from airflow_ft_events.clock import clock
 from airflow_ft_events.connection.settings import Settings
-from airflow_ft_events.errors import FineTuningApiError, FineTuningError
-from airflow_ft_events.events import Event, EventPage, metrics_table, one_line
+from airflow_ft_events.errors import FineTuningError
+from airflow_ft_events.events import Event, EventPage, metrics_table
 from airflow_ft_events.hooks.client import ClientHook, not_read_again
 from airflow_ft_events.jobs import Job
 from airflow_ft_events.parameters import DEFAULT_CONN_ID, check_count, check_job_id
@@ -207,32 +208,22 @@ class FineTuningHook(ClientHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Test the connection: list one job.
+        Test the connection: list one job; where the server does not, ask for one that cannot exist.
 
         :returns: whether it works, and a line that says what was found or what is wrong.
         """
         try:
             self._forget_connection()
-            jobs = self.list_jobs(limit=1)
-        except FineTuningApiError as error:
-            if error.status in (405, 501):
-                return (
-                    True,
-                    f"The server answers, but does not list jobs ({error.status}): individual jobs may work.",
-                )
-            if error.status == 404:
-                return False, f"{error} A server without a job list may still know individual jobs."
-            return False, str(error)
+            return calls.converse(examine(self.settings), self._send_to_test)
         except FineTuningError as error:
             return False, str(error)
         except Exception as error:  # noqa: BLE001
             # the button must show a line, whatever a secrets backend or an odd connection raises
             return False, f"The connection cannot be tested: {self._why(error)}"
-        settings = self.settings
-        found = (
-            f"the newest job is {one_line(jobs[0].get('id'), limit=80)}" if jobs else "there are no jobs yet"
-        )
-        return True, f"Connected to {settings.root} (vendor {settings.vendor.name}); {found}."
+
+    def _send_to_test(self, request: ApiRequest) -> ApiResult:
+        """Retry the list, which tells most; what is asked after it failed is asked once."""
+        return self._send(request) if request.job_id is None else self._send_once(request)
 
     def _why(self, error: Exception) -> str:
         kind = type(error).__name__

@@ -24,6 +24,7 @@ from airflow_ft_events.exceptions import (
     FineTuningRateLimited,
 )
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+from airflow_ft_events.simulator import Answer
 from airflow_ft_events.transport import aio, sync
 
 JOB = {"id": "ftjob-1", "object": "fine_tuning.job", "status": "running"}
@@ -585,6 +586,35 @@ class TestTheButton:
         works, said = FineTuningHook().test_connection()
         assert not works
         assert "It works!" in said
+
+    @pytest.mark.every_family
+    @pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
+    def test_with_a_server_that_does_not_list_jobs(self, status: int, simulated: Any, connect: Any) -> None:
+        sim = simulated()
+        connect(sim)
+        sim.fail_next(9, status=status, route="list")
+        works, said = FineTuningHook().test_connection()
+        assert works
+        assert f"does not list jobs ({status})" in said
+        assert "Not verified" in said
+        assert [request.route for request in sim.requests if request.route != "list"] == ["job", None]
+
+    @pytest.mark.every_family
+    def test_with_the_wrong_path(self, simulated: Any, connect: Any) -> None:
+        sim = simulated()
+        connect(f"{sim.base_url}/wrong", key=sim.api_key, **{"vendor": sim.vendor, **sim.connection_extra})
+        works, said = FineTuningHook().test_connection()
+        assert not works
+        assert "404" in said
+
+    def test_with_a_broken_list_asks_no_more_than_it_must(
+        self, simulated: Any, connect: Any, clock: Any
+    ) -> None:
+        sim = simulated(job_route=False)
+        connect(sim, max_retries=2)
+        sim.fault = lambda request: Answer(status=500)
+        assert not FineTuningHook().test_connection()[0]
+        assert [request.route for request in sim.requests] == ["list"] * 3 + ["job"]
 
     def test_with_a_connection_that_cannot_work(self, connect: Any) -> None:
         connect("ft.example/v1")
