@@ -8,8 +8,11 @@ from typing import Any, TypeVar
 
 from airflow_ft_events.api.bookmark import Bookmark
 from airflow_ft_events.api.exchange import (
+    ApiFault,
     ApiRequest,
+    ApiResponse,
     ApiResult,
+    FaultKind,
     raise_for_fault,
     raise_for_status,
     read_object,
@@ -21,7 +24,7 @@ from airflow_ft_events.api.routes import Route, route_of
 from airflow_ft_events.connection.settings import Settings
 from airflow_ft_events.errors import FineTuningError, FineTuningPagingError
 from airflow_ft_events.events import Event, Order, identify, is_number
-from airflow_ft_events.jobs import Job
+from airflow_ft_events.jobs import Job, Outcome
 from airflow_ft_events.parameters import quoted
 from airflow_ft_events.vendors.base import Meaning
 
@@ -161,6 +164,9 @@ def cancel_job(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResu
     """
     Cancel a job.
 
+    A gateway may fail after the server has acted, and a retry then meets a job that is already cancelled: an
+    answer that does not tell is followed by a look at the job.
+
     :param settings: the connection.
     :param job_id: a checked job id.
     :returns: the job as the server then describes it.
@@ -169,7 +175,33 @@ def cancel_job(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResu
     request = replace(
         asked, path=f"{asked.path}/cancel", what=f"cancel job {job_id}", method="POST", asks_state=False
     )
-    return read_object(request, raise_for_status(request, (yield request), settings), settings)
+    reply = yield request
+    try:
+        return read_object(request, raise_for_status(request, reply, settings), settings)
+    except FineTuningError as error:
+        if not _may_have_acted(reply):
+            raise
+        refusal = error
+    try:
+        job = yield from get_job(settings, job_id)
+    except FineTuningError:
+        raise refusal from None
+    if "cancel" in job.status.lower() or job.ended is Outcome.CANCELLED or _is_empty_success(reply):
+        return job.raw
+    raise refusal
+
+
+def _may_have_acted(reply: ApiResult) -> bool:
+    """Tell whether a server that gave this for an answer may have done what was asked."""
+    if isinstance(reply, ApiFault):
+        return reply.kind not in (FaultKind.CONNECT, FaultKind.TLS, FaultKind.NO_TOKEN)
+    acted = reply.status < 300 or reply.status >= 500 or reply.status == 408
+    # a job that has already ended is refused; after a retry it may be our own first try that ended it
+    return acted or (reply.tries > 1 and reply.status in (400, 409, 410, 422))
+
+
+def _is_empty_success(reply: ApiResult) -> bool:
+    return isinstance(reply, ApiResponse) and reply.status < 300 and not reply.body.strip()
 
 
 def jobs_request(settings: Settings, *, limit: int, after: str | None = None) -> ApiRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -114,6 +115,9 @@ class SyncTransport:
         reply = self._send(request)
         if isinstance(reply, ApiFault) and reply.kind is FaultKind.STALE:
             reply = self._send(request)
+            if request.method != "GET":
+                # the server may have acted before it closed the connection
+                reply = replace(reply, tries=reply.tries + 1)
         return reply
 
     def _send(self, request: ApiRequest) -> ApiResult:

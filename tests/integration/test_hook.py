@@ -133,6 +133,52 @@ def test_cancel_job_cancels(family: Any, simulated: Any, connect: Any, call: Any
     assert refused.value.status == 400
 
 
+@pytest.mark.parametrize("way", ["500", "a page", "half a body", "nothing"])
+def test_cancel_job_tells_the_truth_behind_a_gateway_that_fails_after_it_acted(
+    way: str, odd_server: Any, answer_bytes: Any, connect: Any, call: Any, clock: Any
+) -> None:
+    job = {"id": "ftjob-1", "status": "running"}
+
+    def answer(request: Any) -> bytes | None:
+        if request.method == "GET":
+            return answer_bytes(job)
+        if job["status"] == "cancelled":
+            said = {"error": {"message": "Job has already completed", "code": "invalid_state"}}
+            return answer_bytes(said, status="400 Bad Request")
+        job["status"] = "cancelled"
+        return {
+            "500": answer_bytes({"error": "upstream"}, status="500 Internal Server Error"),
+            "a page": answer_bytes(b"<html>Bad gateway</html>", status="502 Bad Gateway"),
+            "half a body": answer_bytes(b'{"id": "ftjo'),
+        }.get(way)
+
+    server = odd_server(answer)
+    connect(server)
+    assert call(FineTuningHook(), "cancel_job", "ftjob-1") == job
+    posts = [request.method for request in server.requests]
+    assert posts == (["POST", "GET"] if way == "half a body" else ["POST", "POST", "GET"])
+
+
+def test_cancel_job_tells_the_truth_where_a_kept_connection_closes_after_the_act(
+    odd_server: Any, answer_bytes: Any, connect: Any, call: Any, clock: Any
+) -> None:
+    job = {"id": "ftjob-1", "status": "running"}
+
+    def answer(request: Any) -> bytes | None:
+        if request.method == "GET":
+            return answer_bytes(job)
+        if job["status"] == "cancelled":
+            return answer_bytes({"error": {"message": "Already"}}, status="400 Bad Request")
+        job["status"] = "cancelled"
+        return None
+
+    server = odd_server(answer)
+    connect(server)
+    hook = FineTuningHook()
+    call(hook, "get_job", "ftjob-1")
+    assert call(hook, "cancel_job", "ftjob-1") == job
+
+
 @pytest.mark.every_family
 @pytest.mark.parametrize(
     ("status", "kind"),

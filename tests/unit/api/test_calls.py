@@ -14,10 +14,11 @@ from airflow_ft_events.api.calls import (
     read_events,
     shows_end,
 )
-from airflow_ft_events.api.exchange import ApiFault, ApiRequest, FaultKind
+from airflow_ft_events.api.exchange import ApiFault, ApiRequest, ApiResponse, FaultKind
 from airflow_ft_events.errors import (
     FineTuningAnswerError,
     FineTuningApiError,
+    FineTuningError,
     FineTuningJobNotFound,
     FineTuningPagingError,
 )
@@ -83,6 +84,78 @@ def test_cancelling_posts_to_the_jobs_cancel_path(kit: Any) -> None:
     assert [(request.method, request.path) for request in asked] == [
         ("POST", "/fine_tuning/jobs/ftjob-1/cancel")
     ]
+
+
+CANCELLED = {"id": "ftjob-1", "status": "cancelled"}
+ACTED: dict[str, Any] = {
+    "an error after the act": ApiResponse(500, {}, b"{}"),
+    "a gateway's page": ApiResponse(502, {}, b"<html>"),
+    "half a body": ApiResponse(200, {}, b'{"id": "ftjo'),
+    "a body that is no object": ApiResponse(200, {}, b"[]"),
+    "a retry that met a cancelled job": ApiResponse(400, {}, b'{"error": {"message": "Already"}}', tries=2),
+    "a retry that met a conflict": ApiResponse(409, {}, b"{}", tries=3),
+    "a connection that broke": ApiFault(FaultKind.BROKEN, "the connection broke"),
+    "silence": ApiFault(FaultKind.TIMEOUT, "no answer in 30 s"),
+    "too much": ApiFault(FaultKind.TOO_LARGE, "too large"),
+}
+NOT_ACTED: dict[str, Any] = {
+    "a refused key": ApiResponse(401, {}, b"{}"),
+    "a forbidden route": ApiResponse(403, {}, b"{}"),
+    "an unknown job": ApiResponse(404, {}, b"{}"),
+    "a limiter": ApiResponse(429, {}, b"{}"),
+    "a redirect": ApiResponse(302, {}, b""),
+    "a first refusal": ApiResponse(400, {}, b"{}"),
+    "nobody": ApiFault(FaultKind.CONNECT, "could not connect"),
+    "no token": ApiFault(FaultKind.NO_TOKEN, "no token"),
+}
+
+
+def cancelled_by(kit: Any, reply: Any, job: Any) -> tuple[Any, list[str]]:
+    """What cancelling returns or raises where the server answers so, and what was asked."""
+    asked: list[str] = []
+
+    def server(request: ApiRequest) -> Any:
+        asked.append(request.method)
+        return reply if request.method == "POST" else job
+
+    try:
+        return kit.converse(cancel_job(kit.settings(), "ftjob-1"), server), asked
+    except FineTuningError as error:
+        return error, asked
+
+
+@pytest.mark.parametrize("status", ["cancelled", "canceled", "CANCELLED", "cancel_requested", "cancelling"])
+@pytest.mark.parametrize("reply", ACTED.values(), ids=ACTED.keys())
+def test_a_cancel_whose_answer_tells_nothing_is_looked_up(kit: Any, reply: Any, status: str) -> None:
+    job = {"id": "ftjob-1", "status": status}
+    assert cancelled_by(kit, reply, kit.answer(job)) == (job, ["POST", "GET"])
+
+
+@pytest.mark.parametrize("reply", ACTED.values(), ids=ACTED.keys())
+@pytest.mark.parametrize("then", ["running", "succeeded", "no answer", "not found"])
+def test_a_cancel_that_did_nothing_is_the_error_that_it_was(kit: Any, reply: Any, then: str) -> None:
+    job = {
+        "no answer": ApiFault(FaultKind.CONNECT, "could not connect"),
+        "not found": kit.answer(kit.not_found, status=404),
+    }.get(then) or kit.answer({"id": "ftjob-1", "status": then})
+    error, asked = cancelled_by(kit, reply, job)
+    assert isinstance(error, FineTuningError)
+    assert "cancel job ftjob-1" in str(error)
+    assert getattr(error, "status", None) == (reply.status if getattr(reply, "status", 0) >= 400 else None)
+    assert asked == ["POST", "GET"]
+
+
+@pytest.mark.parametrize("reply", NOT_ACTED.values(), ids=NOT_ACTED.keys())
+def test_a_cancel_that_cannot_have_acted_is_not_looked_up(kit: Any, reply: Any) -> None:
+    error, asked = cancelled_by(kit, reply, kit.answer(CANCELLED))
+    assert isinstance(error, FineTuningError)
+    assert asked == ["POST"]
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_an_empty_answer_of_success_is_filled_from_the_job(kit: Any, status: int) -> None:
+    job = {"id": "ftjob-1", "status": "running"}
+    assert cancelled_by(kit, ApiResponse(status, {}, b" \n"), kit.answer(job)) == (job, ["POST", "GET"])
 
 
 def test_together_has_paths_of_its_own(kit: Any) -> None:
