@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from airflow_ft_events.archive.reader import read_archive
+from airflow_ft_events.archive.reader import read_archive, read_archive_metrics
 
-__all__ = ["read_archive"]
+__all__ = ["read_archive", "read_archive_metrics"]

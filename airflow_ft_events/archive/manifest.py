@@ -78,8 +78,8 @@ class _Resume(msgspec.Struct, frozen=True, kw_only=True):
     created_at: _Seconds | None
 
 
-class _Form(msgspec.Struct, frozen=True, kw_only=True):
-    """The file, field by field in order."""
+class _Form(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The file, field by field in order; what has a default is there only if it says something else."""
 
     manifest_version: int
     job_id: str
@@ -96,6 +96,7 @@ class _Form(msgspec.Struct, frozen=True, kw_only=True):
     first_event: Place | None
     last_event: Place | None
     parts: list[Part]
+    metrics: Part | None = None
     report: str | None
     resume: _Resume | None
     package_version: str
@@ -116,6 +117,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     :param file_format: ``jsonl`` or ``parquet``.
     :param compression: of the parts, or None.
     :param parts: the files, oldest events first.
+    :param metrics: the file with the numbers that the server keeps beside the events; None for none.
     :param sha256: of the concatenated bytes of all parts.
     :param bookmark: where the next read continues.
     :param report: name of the report's page, or None.
@@ -131,6 +133,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     bookmark: Bookmark | None
     report: str | None
     package_version: str
+    metrics: Part | None = None
+
+    @property
+    def files(self) -> tuple[Part, ...]:
+        """All files that it lists."""
+        return (*self.parts, self.metrics) if self.metrics else tuple(self.parts)
 
     @property
     def count(self) -> int:
@@ -156,6 +164,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             first_event=with_events[0].first_event if with_events else None,
             last_event=with_events[-1].last_event if with_events else None,
             parts=list(self.parts),
+            metrics=self.metrics,
             report=self.report,
             resume=_resume(self.bookmark),
             package_version=self.package_version,
@@ -200,6 +209,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             file_format=form.file_format,
             compression=form.compression,
             parts=tuple(form.parts),
+            metrics=form.metrics,
             sha256=form.sha256,
             bookmark=_bookmark(form.resume),
             report=form.report,
@@ -216,11 +226,13 @@ def _form(content: bytes) -> _Form:
     if version > VERSION:
         raise ValueError(f"its version is {version!r}, but this package reads up to {VERSION}")
     form = msgspec.convert(given, _Form)
-    for number, part in enumerate(form.parts):
+    named = {f"$.parts[{number}].name": part for number, part in enumerate(form.parts)}
+    for where, part in (
+        named.items() if form.metrics is None else {**named, "$.metrics.name": form.metrics}.items()
+    ):
         if part.name.startswith("/") or "\\" in part.name or ".." in part.name.split("/"):
             raise ValueError(
-                f"a part is named {part.name!r}, which leads out of the archive's folder "
-                f"- at `$.parts[{number}].name`"
+                f"a part is named {part.name!r}, which leads out of the archive's folder - at `{where}`"
             )
     return form
 

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -36,6 +36,20 @@ def read_archive(path: str | os.PathLike[str], *, storage_conn_id: str | None = 
     :raises FineTuningArchiveError: if there is none, or it does not match its manifest.
     """
     return StoredArchive.at(path, storage_conn_id=storage_conn_id).read()[1]
+
+
+def read_archive_metrics(
+    path: str | os.PathLike[str], *, storage_conn_id: str | None = None
+) -> list[dict[str, Any]]:
+    """
+    Read the numbers of an archive that its server kept beside the events, as events of type ``metrics``.
+
+    :param path: the archive, or its manifest.
+    :param storage_conn_id: as for :func:`read_archive`.
+    :returns: one dict a row, with the server's own row under ``row``; empty if the events have the numbers.
+    :raises FineTuningArchiveError: if there is none, or it does not match its manifest.
+    """
+    return StoredArchive.at(path, storage_conn_id=storage_conn_id).read_whole()[2]
 
 
 class StoredArchive:
@@ -97,11 +111,31 @@ class StoredArchive:
         :returns: the manifest (None if there is none) and the events, oldest first.
         :raises FineTuningArchiveError: if the archive is missing or does not match its manifest.
         """
+        manifest, events, _ = self._read(lambda manifest: [])
+        return manifest, events
+
+    def read_whole(self) -> tuple[Manifest | None, list[dict[str, Any]], list[dict[str, Any]]]:
+        """
+        Read the manifest, all events, and the numbers that the server kept beside them.
+
+        :returns: as for :meth:`read`, and metrics events, oldest first; none where the events have them.
+        :raises FineTuningArchiveError: if the archive is missing or does not match its manifest.
+        """
+        return self._read(self._metrics)
+
+    def _read(
+        self, read_metrics: Callable[[Manifest | None], list[dict[str, Any]]]
+    ) -> tuple[Manifest | None, list[dict[str, Any]], list[dict[str, Any]]]:
+        """
+        Read an archive that may be being replaced.
+
+        :raises FineTuningArchiveError: if the archive is missing or does not match its manifest.
+        """
         before, left = None, TRIES
         for _ in range(MOST_TRIES):
             manifest = self.manifest()
             try:
-                return manifest, list(self._events(manifest))
+                return manifest, list(self._parsed(self.lines(manifest))), read_metrics(manifest)
             except FineTuningArchiveError:
                 left = left - 1 if manifest == before else TRIES - 1
                 if not left or (manifest is None and self.manifest() is None):
@@ -113,8 +147,14 @@ class StoredArchive:
             "task that writes it has ended."
         )
 
-    def _events(self, manifest: Manifest | None) -> Iterator[dict[str, Any]]:
-        for number, line in enumerate(self.lines(manifest), start=1):
+    def _metrics(self, manifest: Manifest | None) -> list[dict[str, Any]]:
+        if manifest is None or manifest.metrics is None:
+            return []
+        layout = Layout(manifest.file_format, manifest.compression)
+        return list(self._parsed(self._checked(manifest.metrics, layout)))
+
+    def _parsed(self, lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(lines, start=1):
             try:
                 event = json.loads(line)
             except (ValueError, RecursionError):
@@ -140,14 +180,18 @@ class StoredArchive:
             return
         layout = Layout(manifest.file_format, manifest.compression)
         for part in manifest.parts:
-            with self._fetched(part.name) as (file, digest):
-                if digest != part.sha256:
-                    raise FineTuningArchiveError(
-                        f"{self.storage.shown(part.name)} does not match its manifest: the sha256 is "
-                        f"{digest}, not {part.sha256}. It was changed or damaged, or archiving was "
-                        "interrupted: run the archiving task again, or restore the file."
-                    )
-                yield from self._lines_of(file, layout, part.name)
+            yield from self._checked(part, layout)
+
+    def _checked(self, part: Part, layout: Layout) -> Iterator[bytes]:
+        """Iterate over the lines of a file that matches the manifest."""
+        with self._fetched(part.name) as (file, digest):
+            if digest != part.sha256:
+                raise FineTuningArchiveError(
+                    f"{self.storage.shown(part.name)} does not match its manifest: the sha256 is "
+                    f"{digest}, not {part.sha256}. It was changed or damaged, or archiving was "
+                    "interrupted: run the archiving task again, or restore the file."
+                )
+            yield from self._lines_of(file, layout, part.name)
 
     def intact_parts(self, manifest: Manifest) -> list[Part]:
         """
@@ -165,7 +209,7 @@ class StoredArchive:
         :param manifest: lists the files.
         :returns: True if all do.
         """
-        return all(self.storage.size(part.name) == part.bytes for part in manifest.parts)
+        return all(self.storage.size(part.name) == part.bytes for part in manifest.files)
 
     def hashed(self, manifest: Manifest) -> hashlib._Hash | None:
         """

@@ -6,8 +6,9 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from airflow_ft_events.archive.existing_archive import ExistingArchive, lacking
 from airflow_ft_events.archive.files import Written, identified, write_file
 from airflow_ft_events.archive.layout import Layout
 from airflow_ft_events.archive.manifest import JobFacts, Manifest, Part, Place
+from airflow_ft_events.archive.metrics_file import is_stored, kept_metrics, metrics_part
 from airflow_ft_events.archive.reader import StoredArchive
 from airflow_ft_events.archive.spool import Spool, temporary_folder
 from airflow_ft_events.archive.storage import AT_ONCE
@@ -202,11 +204,19 @@ class ArchiveWriter:
 
     # writing
 
-    def write(self, facts: JobFacts, *, make_report: MakeReport | None = None) -> Manifest:
+    def write(
+        self,
+        facts: JobFacts,
+        *,
+        metrics: Sequence[dict[str, Any]] = (),
+        make_report: MakeReport | None = None,
+    ) -> Manifest:
         """
         Write what was read.
 
         :param facts: what the manifest says about the job.
+        :param metrics: the numbers that the server keeps beside the events, for a file of their own; default
+            none, which leaves those that the archive has.
         :param make_report: makes the page of a report beside the log; default None, no page.
         :returns: the manifest, which is also written.
         :raises FineTuningArchiveError: if something exists that must not be replaced.
@@ -216,14 +226,20 @@ class ArchiveWriter:
             written = write_file(self._new, local, self._layout, ids=self._ids)
             self._refuse_to_lose(written)
             manifest = self._manifest_with(written, local, facts)
+            numbers = metrics_part(
+                metrics, folder / "metrics", layout=self._layout, archive=self._stored.name
+            )
+            kept = kept_metrics(self._stored, self._there, layout=self._layout, job_id=self._job_id)
+            manifest = replace(manifest, metrics=numbers or kept)
             self._refuse_to_replace(manifest)
-            page = folder / "report" if make_report else None
-            if page and make_report:
+            if make_report:
                 manifest = replace(manifest, report=self._report_name)
-                page.write_text(make_report(self.events(), manifest), encoding="utf-8", newline="")
+                page = make_report(self.events(), manifest)
+                (folder / "report").write_text(page, encoding="utf-8", newline="")
             (folder / "manifest").write_bytes(manifest.as_bytes())
-            self._commit(manifest, part=local, page=page, content=folder / "manifest")
-        self._clean_up(manifest)
+            before = self._there.metrics if self._there else None
+            self._commit(manifest, folder)
+        self._clean_up(manifest, metrics_before=before)
         return manifest
 
     def _manifest_with(self, written: Written, local: Path, facts: JobFacts) -> Manifest:
@@ -314,15 +330,18 @@ class ArchiveWriter:
                 "Use another path, remove the file, or set overwrite='replace'.",
             )
 
-    def _commit(self, manifest: Manifest, *, part: Path, page: Path | None, content: Path) -> None:
-        """Store the log's file, and then the manifest, which makes it part of the archive."""
+    def _commit(self, manifest: Manifest, folder: Path) -> None:
+        """Store the log's file and its numbers, and then the manifest, which makes them the archive."""
+        part, page, numbers, content = (folder / name for name in ("part", "report", "metrics", "manifest"))
         storage, told = self._stored.storage, content.read_bytes()
         if self._stored.manifest() != self._there:
             raise self._crossed()
-        if page:
+        if page.exists():
             storage.put(page, self._report_name)
         for _ in range(COMMITS):
             self._put_part(manifest, part)
+            if manifest.metrics and numbers.exists() and not is_stored(self._stored, self._there, manifest):
+                storage.put(numbers, manifest.metrics.name)
             if self._there is None or self._there.as_bytes() != told:
                 storage.put(content, self._stored.manifest_name)
             # a run that should be dead may have written between the two
@@ -351,7 +370,7 @@ class ArchiveWriter:
         if not same or storage.size(part.name) != part.bytes:
             storage.put(local, part.name)
 
-    def _clean_up(self, manifest: Manifest) -> None:
+    def _clean_up(self, manifest: Manifest, *, metrics_before: Part | None) -> None:
         """Remove files that no manifest lists: what a killed run left, and what was replaced."""
         storage = self._stored.storage
         try:
@@ -362,7 +381,9 @@ class ArchiveWriter:
                 left.add(self._stored.name)
             if not manifest.report:
                 left.add(self._report_name)  # it shows a different log from the one that is there now
-            for name in sorted(left - {part.name for part in manifest.parts}):
+            if metrics_before:
+                left.add(metrics_before.name)
+            for name in sorted(left - {part.name for part in manifest.files}):
                 storage.remove(name)
         except FineTuningArchiveError as fault:
             log.warning(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_ft_events.api import calls
 from airflow_ft_events.api.bookmark import Bookmark
 from airflow_ft_events.api.exchange import ApiRequest, ApiResult, raise_for_fault
+from airflow_ft_events.api.metrics import FoundMetrics, merged, read_metrics
 from airflow_ft_events.api.pages import NoPages, Pages
 from airflow_ft_events.api.paging import EventFeed
 from airflow_ft_events.api.probe import examine
@@ -39,6 +40,7 @@ class FineTuningHook(ClientHook):
     default_conn_name = DEFAULT_CONN_ID
     conn_type = "fine_tuning"
     hook_name = "Fine-tuning API"
+    _told_of_metrics = False
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -167,15 +169,50 @@ class FineTuningHook(ClientHook):
             job, events, job_id=job_id, vendor=self.settings.vendor, server_now=self.server_now()
         )
 
+    def metrics_events(self, job_id: str) -> list[dict[str, Any]]:
+        """
+        Read the numbers that a server keeps beside a job's events, as events of type ``metrics``.
+
+        :param job_id: the job.
+        :returns: one dict a row, with OpenAI's names in its ``data`` and the server's row in ``row``; empty
+            where the events themselves have the numbers, or where the server has no such route.
+        :raises FineTuningApiError: the server does not accept the key, or could not be asked.
+        """
+        return self._told(job_id, self._run(read_metrics(self.settings, check_job_id(job_id))))
+
+    def with_metrics(self, job_id: str, events: Sequence[Event]) -> list[Event]:
+        """
+        Add a server's numbers to a log without any, for whoever reads numbers and not what was said.
+
+        :param job_id: the job.
+        :param events: its log, or the end of it, oldest first.
+        :returns: the events, and between them those of :meth:`metrics_events`.
+        """
+        if not self._are_elsewhere(events):
+            return list(events)
+        return merged(events, self.metrics_events(job_id))
+
+    def _are_elsewhere(self, events: Iterable[Event]) -> bool:
+        """Whether the numbers of a log must be looked for in another place."""
+        return self.settings.vendor.metrics_path is not None and not any(event.metrics for event in events)
+
+    def _told(self, job_id: str, found: FoundMetrics) -> list[dict[str, Any]]:
+        """Say once that a server has no route for numbers."""
+        if found.missing and not self._told_of_metrics:
+            self._told_of_metrics = True
+            self.log.info("The server has no metrics of job %s beside its events: %s.", job_id, found.missing)
+        return list(found.events)
+
     def list_metrics(self, job_id: str) -> list[dict[str, int | float]]:
         """
-        Read a job's numbers as a table.
+        Read a job's numbers as a table, from its events or from where else the server keeps them.
 
         :param job_id: the job.
         :returns: rows sorted by ``step``, one per step, nested names joined by dots; see
             :func:`~airflow_ft_events.events.metrics_table`.
         """
-        return metrics_table(self.list_events(job_id))
+        events = self.read_events(job_id).collected_events()
+        return metrics_table(self.with_metrics(job_id, events))
 
     def list_checkpoints(self, job_id: str) -> list[dict[str, Any]]:
         """
@@ -275,9 +312,18 @@ class FineTuningHook(ClientHook):
         job = await self._arun(calls.get_job(await self.aget_settings(), check_job_id(job_id)))
         return job.ended is not None
 
+    async def ametrics_events(self, job_id: str) -> list[dict[str, Any]]:
+        """Do what :meth:`metrics_events` does, without blocking the event loop."""
+        settings, checked = await self.aget_settings(), check_job_id(job_id)
+        return self._told(job_id, await self._arun(read_metrics(settings, checked)))
+
     async def alist_metrics(self, job_id: str) -> list[dict[str, int | float]]:
         """Do what :meth:`list_metrics` does, without blocking the event loop."""
-        return metrics_table(await self.alist_events(job_id))
+        settings, checked = await self.aget_settings(), check_job_id(job_id)
+        events = (await self._arun(calls.read_events(settings, checked))).collected_events()
+        if self._are_elsewhere(events):
+            events = merged(events, await self.ametrics_events(job_id))
+        return metrics_table(events)
 
     async def alist_checkpoints(self, job_id: str) -> list[dict[str, Any]]:
         """Do what :meth:`list_checkpoints` does, without blocking the event loop."""

@@ -120,7 +120,10 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         if not outcome.succeeded:
             findings = _not_checked(conditions, outcome)
         else:
-            findings = evaluate(conditions, log if given is None else given)
+            judged = log if given is None else given
+            if self.archive is None:
+                judged = hook.with_metrics(job_id, judged)
+            findings = evaluate(conditions, judged)
         return self._decide(context, hook, outcome, findings)
 
     def _given_events(self) -> list[Event] | None:
@@ -147,11 +150,12 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
 
     def _archived_events(self) -> list[Event]:
         """The events of the job's archive, which must be complete."""
+        from airflow_ft_events.api.metrics import merged
         from airflow_ft_events.archive.layout import check_path
         from airflow_ft_events.archive.reader import StoredArchive
 
         stored = StoredArchive.at(check_path(self.archive), storage_conn_id=self.storage_conn_id or None)
-        manifest, raws = stored.read()
+        manifest, raws, metrics = stored.read_whole()
         if manifest is None:
             problem = "has no manifest beside it, so it is unknown whose it is and whether it is complete"
         elif manifest.job.job_id != self.job_id:
@@ -159,7 +163,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         elif not manifest.job.complete:
             problem = "is not complete: the job was still running, or its last events were still to come"
         else:
-            return [Event(raw, "") for raw in raws]
+            return merged([Event(raw, "") for raw in raws], metrics)
         raise FineTuningArchiveError(
             f"The gate for job {self.job_id} has decided nothing: archive {stored.shown} {problem}. Run the "
             "archiving task between the job's end and the gate, or leave out 'archive' to read the events "

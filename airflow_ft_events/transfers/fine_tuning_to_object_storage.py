@@ -156,18 +156,22 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
             return None if must_end and not hook.shows_end(feed) else feed
 
         def make_report(events: Iterator[Event], manifest: Manifest) -> str:
+            from airflow_ft_events.api.metrics import merged
             from airflow_ft_events.report.figure import report_page
 
             told = job.fields if job else {}
             names = ("fine_tuned_model", "trained_tokens", "finished_at", "error")
-            return report_page(events, about=manifest.as_dict() | {name: told.get(name) for name in names})
+            return report_page(
+                merged(events, metrics), about=manifest.as_dict() | {name: told.get(name) for name in names}
+            )
 
         with self._writer() as writer:
             new = writer.read(read_log)
             if new is None:
                 return None
             facts = self._facts(hook, job, writer, settled=settled)
-            manifest = writer.write(facts, make_report=make_report if self.report else None)
+            metrics = self._metrics(hook, writer)
+            manifest = writer.write(facts, metrics=metrics, make_report=make_report if self.report else None)
         self.log.info(
             "Job %s: archived %d events (%d read now) at %s; %s.",
             self.job_id,
@@ -178,6 +182,12 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
         )
         found: dict[str, Any] = hook.redact.json(manifest.as_dict())
         return found
+
+    def _metrics(self, hook: FineTuningHook, writer: ArchiveWriter) -> list[dict[str, Any]]:
+        """Read the numbers that the server keeps beside the events, where those have none."""
+        if hook.settings.vendor.metrics_path is None or any(event.metrics for event in writer.events()):
+            return []
+        return hook.metrics_events(self.job_id)
 
     def _facts(
         self, hook: FineTuningHook, job: Job | None, writer: ArchiveWriter, *, settled: bool

@@ -80,6 +80,7 @@ class Vendor:
     :param order: the order of its events, for when a page does not show it.
     :param pages: whether it supports ``after`` and ``limit``.
     :param jobs_path: the path of the job list; a job is one segment below, its events two.
+    :param metrics_path: the path of a job's numbers below the job; None if its events have them.
     :param key_header: the header that carries the key.
     :param key_prefix: what stands before the key in that header.
     :param takes_aws_keys: whether it takes short-term keys that an AWS identity makes.
@@ -96,6 +97,7 @@ class Vendor:
     order: Order = Order.NEWEST_FIRST
     pages: bool = True
     jobs_path: str = "/fine_tuning/jobs"
+    metrics_path: str | None = None
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "
     takes_aws_keys: bool = False
@@ -173,6 +175,15 @@ class Vendor:
             state=self.state_of(raw.get("status")),
             fields={**raw, **known} if known else raw,
         )
+
+    def metrics_event(self, row: dict[str, Any]) -> dict[str, Any]:
+        """
+        Make an event of what the metrics route says about one step, so that all who read numbers can read it.
+
+        :param row: the row as the server sent it.
+        :returns: an event of type ``metrics`` with OpenAI's names in its data, and the row itself in ``row``.
+        """
+        return {"type": "metrics", "created_at": None, "data": dict(row), "row": row}
 
     def meaning_of(self, event: Event) -> Meaning | None:
         """

@@ -4,18 +4,46 @@ from __future__ import annotations
 
 import re
 from types import MappingProxyType
+from typing import Any
 
-from airflow_ft_events.events import Order
+from airflow_ft_events.events import Order, is_number
 from airflow_ft_events.jobs import JobState
 from airflow_ft_events.vendors.base import Meaning, Vendor, signal
 
-TOGETHER = Vendor(
+_STEPS = ("train/global_step", "eval/global_step", "global_step")
+_NS = 1e9
+
+
+class _Together(Vendor):
+    __slots__ = ()
+
+    def metrics_event(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Turn ``train/loss`` into ``train_loss``, ``eval/loss`` into ``valid_loss``; find step and time."""
+        own = (*_STEPS, "timestamp")
+        data = {_name_of(name): value for name, value in row.items() if name not in own}
+        steps = [row[name] for name in _STEPS if name in row]
+        at: Any = row.get("timestamp")
+        return {
+            "type": "metrics",
+            "created_at": at / _NS if is_number(at) else None,
+            "data": {"step": steps[0], **data} if steps else data,
+            "row": row,
+        }
+
+
+def _name_of(name: str) -> str:
+    kind, slash, rest = name.partition("/")
+    return f"{'valid' if kind == 'eval' else kind}_{rest.replace('/', '_')}" if slash else name
+
+
+TOGETHER = _Together(
     name="together",
     base_url="https://api.together.ai/v1",
     hosts=("api.together.ai", "api.together.xyz"),
     order=Order.OLDEST_FIRST,
     pages=False,
     jobs_path="/fine-tunes",
+    metrics_path="/metrics",
     states=MappingProxyType(
         {
             "pending": JobState.ACTIVE,
