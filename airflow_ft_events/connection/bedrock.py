@@ -48,7 +48,7 @@ class BedrockKeys(Tokens[Wanted]):
         try:
             from airflow.providers.amazon.aws.hooks.base_aws import resolve_session_factory
             from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
-            from aws_bedrock_token_generator import provide_token  # type: ignore[import-untyped]
+            from aws_bedrock_token_generator import provide_token  # type: ignore[import-untyped,import-not-found,unused-ignore]
         except ImportError:
             raise FineTuningInputError(
                 f"Connection {conn_id!r}: 'auth' is 'aws', which needs the packages "

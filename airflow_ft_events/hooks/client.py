@@ -99,9 +99,10 @@ class ClientHook(BaseHook):
         settings = self._settings_from(connection, connection.extra_dejson)
         if needed := settings.credential.needs_connection:
             try:
-                settings.credential.take_connection(self.get_connection(needed))
+                other: Connection | None = self.get_connection(needed)
             except AirflowNotFoundException:
-                settings.credential.take_connection(None)
+                other = None
+            settings.credential.take_connection(other)
         settings.credential.current()
         for secret in settings.redact.for_airflow:
             mask_secret(secret)
@@ -135,9 +136,11 @@ class ClientHook(BaseHook):
             settings = self._settings_from(connection, await get_async_extra_dejson(connection))
             if needed := settings.credential.needs_connection:
                 try:
-                    settings.credential.take_connection(await get_async_connection(needed))
+                    other: Connection | None = await get_async_connection(needed)
                 except AirflowNotFoundException:
-                    settings.credential.take_connection(None)
+                    other = None
+                # it may wait for another thread that is just renewing
+                await asyncio.to_thread(settings.credential.take_connection, other)
             if settings.credential.at_hand() is None:
                 await asyncio.to_thread(settings.credential.current)
             self._settings = settings

@@ -160,9 +160,19 @@ def test_a_wait_of_a_day_goes_on_over_many_keys_in_each_mode(
     assert 24 <= len(maker.given) <= 30
 
 
-def test_a_key_is_never_made_on_an_event_loops_thread(sim: Any, maker: KeyMaker, vendor: str) -> None:
+def test_nothing_that_may_wait_happens_on_an_event_loops_thread(
+    sim: Any, maker: KeyMaker, monkeypatch: pytest.MonkeyPatch, vendor: str
+) -> None:
+    take = bedrock.KEYS.take
+
+    def noted(*given: Any) -> None:
+        maker.threads.add(threading.current_thread().name)
+        take(*given)
+
+    monkeypatch.setattr(bedrock.KEYS, "take", noted)
     asyncio.run(FineTuningHook().aget_job(sim.add_job()))
     assert len(maker.given) == 1
+    assert maker.threads
     assert threading.current_thread().name not in maker.threads
 
 
