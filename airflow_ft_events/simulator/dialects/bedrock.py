@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from airflow_ft_events.simulator.dialects.routes import Problem
 from airflow_ft_events.simulator.dialects.openai import OpenAIDialect
+from airflow_ft_events.simulator.dialects.routes import Problem
 
 
 class BedrockDialect(OpenAIDialect):
