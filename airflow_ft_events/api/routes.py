@@ -40,6 +40,11 @@ class Answered:
     pause: float | None = None
 
     @property
+    def is_401(self) -> bool:
+        """Whether the server does not accept the key."""
+        return isinstance(self.error, FineTuningApiError) and self.error.status == 401
+
+    @property
     def is_404(self) -> bool:
         """Whether the server says that there is no such job."""
         return isinstance(self.error, FineTuningJobNotFound)

@@ -342,11 +342,20 @@ class FineTuningHook(ClientHook):
 
     def poll(self, poller: JobPoller) -> PollResult:
         """
-        Poll once for a wait.
+        Poll once for a wait; a server that refuses everything is asked again for 30 s before that is final.
 
         :param poller: the wait.
         :returns: what the poll found.
         """
+        result = self._poll(poller)
+        while result.confirming:
+            clock().sleep(result.wait)
+            again = self._poll(poller)
+            again.follow(result)
+            result = again
+        return result
+
+    def _poll(self, poller: JobPoller) -> PollResult:
         poller.use(self.settings)
         return calls.converse(poller.poll(now=clock().now()), self._send_once, read_again=self._read_again)
 

@@ -223,6 +223,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
                 cancel_on_kill=self.cancel_on_kill,
                 silent_fail=self.silent_fail,
                 job_seen=poller.job_seen if poller else False,
+                events_seen=poller.events_seen if poller else False,
                 newer_than=bookmark.last_id if bookmark else None,
                 order=order.value if order else None,
             ),

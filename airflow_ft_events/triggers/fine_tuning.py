@@ -58,6 +58,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         False.
     :param silent_fail: go on waiting after errors that would end the wait; default False.
     :param job_seen: whether the job route has answered before; default False.
+    :param events_seen: whether the events route has answered before; default False.
     :param newer_than: id of the newest event that was read before; default None.
     :param order: the server's order, if it is known; default None.
     """
@@ -74,6 +75,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         cancel_on_kill: bool = False,
         silent_fail: bool = False,
         job_seen: bool = False,
+        events_seen: bool = False,
         newer_than: str | None = None,
         order: str | None = None,
     ) -> None:
@@ -89,6 +91,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.silent_fail = silent_fail
         self.job_seen = job_seen
+        self.events_seen = events_seen
         self.newer_than = newer_than
         self.order = order
 
@@ -106,6 +109,7 @@ class FineTuningEventsTrigger(BaseTrigger):
                 "cancel_on_kill": self.cancel_on_kill,
                 "silent_fail": self.silent_fail,
                 "job_seen": self.job_seen,
+                "events_seen": self.events_seen,
                 "newer_than": self.newer_than,
                 "order": self.order,
             },
@@ -218,7 +222,7 @@ class FineTuningEventsTrigger(BaseTrigger):
         left = self.end_time - now if self.end_time is not None else math.inf
         patience = max(0.0, min(events_every, LONGEST_PATIENCE, left))
         send = client.send_alone if alone else partial(client.send, patience=patience)
-        poll = poller.poll(now=now, events_every=events_every)
+        poll = poller.poll(now=now, events_every=events_every, last=alone)
         return await aconverse(poll, send, read_again=partial(self._read_again, client))
 
     def _new_poller(self, settings: Settings) -> JobPoller:
@@ -238,6 +242,7 @@ class FineTuningEventsTrigger(BaseTrigger):
             job_id=self.job_id,
             interval=self.poll_interval,
             max_failures=self.max_poll_failures,
+            first=not self.events_seen,
             job_seen=self.job_seen,
             bookmark=Bookmark(ids=(self.newer_than,), order=order) if self.newer_than else None,
         )

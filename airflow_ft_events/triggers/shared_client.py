@@ -69,7 +69,7 @@ class SharedClient:
         :param read_connection: as for :meth:`open`.
         :returns: the connection as it is now.
         """
-        if self.settings.credential.at_hand() == step.secret:
+        if self.settings == step.refused and self.settings.credential.at_hand() == step.secret:
             await self._read_together(partial(self._reconnect, step, read_connection))
         return self.settings
 

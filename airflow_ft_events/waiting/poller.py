@@ -14,7 +14,6 @@ from airflow_ft_events.api.routes import NOT_ASKED, Answered, Route, in_brief, r
 from airflow_ft_events.connection.settings import Settings
 from airflow_ft_events.errors import (
     FineTuningAnswerError,
-    FineTuningApiError,
     FineTuningError,
     FineTuningInputError,
 )
@@ -22,8 +21,8 @@ from airflow_ft_events.events import one_line
 from airflow_ft_events.jobs import JobOutcome, JobState
 from airflow_ft_events.waiting.evidence import Evidence
 from airflow_ft_events.waiting.log_reader import LogReader
-from airflow_ft_events.waiting.state import Announcement, PollResult, RouteState
-from airflow_ft_events.waiting.streaks import GONE_AFTER, Absences, Failures, Streak
+from airflow_ft_events.waiting.state import ASKED_AGAIN_AFTER, Announcement, PollResult, RouteState
+from airflow_ft_events.waiting.streaks import CONFIRMED_AFTER, GONE_AFTER, Absences, Failures, Streak
 from airflow_ft_events.waiting.verdict import Said, Then, known_of, said_by, verdict
 
 UNCONFIRMED_INTERVAL = 10.0
@@ -32,6 +31,9 @@ CLAIM_LONG_PAST = 600.0
 """Seconds since which an end must have stood to be believed where the job route was asked just now."""
 JOB_ITSELF_EVERY = 7200.0
 """Seconds after which a job is asked for itself, where looks at the job list are shared: a list may lag."""
+PAUSE_NOTED_EVERY = 3600.0
+"""Seconds between two lines about pauses: behind a limiter every poll may meet one."""
+_REFUSED = (Route.MISSING, Route.DENIED)
 Poll = Generator[ApiRequest | ReadAgain, Any, "PollResult"]
 
 
@@ -66,6 +68,7 @@ class JobPoller:
         self.job_id = job_id
         self.interval = interval
         self.job_seen = job_seen
+        self.events_seen = False
         self.status: str | None = None
         self._max_failures = max_failures
         self._remembers = remembers
@@ -81,10 +84,11 @@ class JobPoller:
         self._events_route = RouteState()
         self._job_route = RouteState()
         self._job_itself_asked_at = float("-inf")
-        self._job_next = False
+        self._job_first = False
         self._failures = Failures()
         self._absences = Absences()
-        self._pauses = Streak()
+        self._refusals = Streak()
+        self._pause_noted_at = float("-inf")
         self._warned: set[str] = set()
 
     @property
@@ -94,50 +98,60 @@ class JobPoller:
 
     def use(self, settings: Settings) -> None:
         """
-        Go on with a connection that was read again.
+        Go on with a connection that was read again: what was refused before may be allowed now.
 
-        :param settings: the connection, its key rotated perhaps.
+        :param settings: the connection, changed perhaps.
         """
-        self.settings = settings
+        if settings is not self.settings and settings != self.settings:
+            self.settings = settings
+            self._events_route, self._job_route = RouteState(), RouteState()
+            self._refusals.end()
 
-    def poll(self, *, now: float, events_every: float = 0.0) -> Poll:
+    def poll(self, *, now: float, events_every: float = 0.0, last: bool = False) -> Poll:
         """
         Look once: at the new events, and at the job where that is due. A refused key is read again first.
 
         :param now: our clock, seconds since 1970.
         :param events_every: seconds between two readings of the events, where the job alone can be asked;
             default 0, every time.
+        :param last: whether this is the last poll, which asks both routes whatever is known; default False.
         :returns: requests to make, one after the other, or the wish that the connection be read again; send
             what came of each; the generator's value is the PollResult.
         """
         secret = self.settings.credential.at_hand()
-        result = yield from self._poll_once(now, events_every)
-        if not (isinstance(result.error, FineTuningApiError) and result.error.status == 401):
+        result = yield from self._poll_once(now, events_every, last=last)
+        if not result.denied:
             return result
         secret = self.settings.credential.at_hand() if secret is None else secret
         found = yield ReadAgain(self.settings, secret)
         if isinstance(found, FineTuningInputError):
             result.error = found
         elif isinstance(found, FineTuningError):
-            result.error = None
+            result.error, result.confirming = None, False
             self._count_failure(result, found, now)
-        elif found.credential.at_hand() != secret:
-            self.settings = found
-            text = f"Connection {found.conn_id!r} has a new key; asking again with it."
+        elif found.credential.at_hand() != secret or found != self.settings:
+            self.use(found)
+            text = f"Connection {found.conn_id!r} has changed; asking again with it."
             result.notes.append(("info", text))
-            again = yield from self._poll_once(now, events_every)
+            again = yield from self._poll_once(now, events_every, last=last)
             again.follow(result)
             return again
         return result
 
-    def _poll_once(self, now: float, events_every: float) -> Poll:
+    def _poll_once(self, now: float, events_every: float, *, last: bool) -> Poll:
         result = PollResult(wait=self.interval, server_now=now)
         events = job = NOT_ASKED
-        if self._events_are_due(now, events_every):
-            events = yield from self._read_events(result, now)
-        self._job_next = events.route is Route.PAUSE
-        if events.route not in (Route.PAUSE, Route.DENIED) and self._job_is_due(now, events, result):
+        # behind a limiter the second request of each poll may always be the one that is refused
+        job_first = (self._job_first or not self._remembers) and (
+            last or not self._job_route.missing or self._job_route.is_due(now)
+        )
+        if job_first:
             job = yield from self._read_job(result, now)
+        if job.route is not Route.PAUSE and (last or self._events_are_due(now, events_every)):
+            events = yield from self._read_events(result, now)
+        if not job_first and (last or self._job_is_due(now, events, result)):
+            job = yield from self._read_job(result, now)
+        self._job_first = not job_first and job.route in (Route.FAULT, Route.PAUSE, Route.DENIED)
         self._decide(result, events, job, now=now)
         if result.outcome is not None and result.outcome.decided_by == "event":
             yield from self._make_sure_no_job_shows(result, now)
@@ -146,8 +160,6 @@ class JobPoller:
     # what is asked
 
     def _events_are_due(self, now: float, events_every: float) -> bool:
-        if self._job_next and not self._job_route.missing:
-            return False  # the last poll ended at the events with a 429: this one goes to the job
         if self._events_route.missing:
             return self._events_route.is_due(now)
         if not self.job_seen or not events_every:
@@ -173,6 +185,7 @@ class JobPoller:
         read = yield from self._log.read(self.settings, now=now, job_decides=self.job_seen)
         if read.answered.route is not Route.OK:
             return read.answered
+        self.events_seen = True
         if read.server_time is not None:
             result.server_now = read.server_time
         self._evidence.take(read.earlier, seen_at=now, now=now)
@@ -223,26 +236,24 @@ class JobPoller:
         missing for two minutes, unless that cannot be remembered or the end lies long past.
         """
         claimed, result.outcome = result.outcome, None
-        missing_for = now - self._job_route.missing_since
+        missing_for = self._job_route.refusals.lasted(now=now)
         left = self._evidence.seconds_left(server_now=result.server_now, now=now)
         long_past = left is not None and left <= -CLAIM_LONG_PAST
         if self._remembers and not long_past and missing_for < GONE_AFTER:
             result.wait = min(self.interval, GONE_AFTER - missing_for)
             return
         again = yield from self._read_job(result, now)
-        if again.route is Route.MISSING:
+        if again.route in (Route.MISSING, Route.DENIED):
             result.outcome = claimed
         elif again.route is Route.OK:
-            self._job_route.missing = False
+            self._job_route.refusals.end()
 
     # what is done about it
 
     def _decide(self, result: PollResult, events: Answered, job: Answered, *, now: float) -> None:
         self._note_routes(result, events, job, now=now)
-        job_said = said_by(
-            job.route, is_404=job.is_404, ok=Said.ENDED if result.outcome is not None else Said.GOES_ON
-        )
-        events_said = said_by(events.route, is_404=False, ok=Said.NEWS if result.events else Said.NOTHING_NEW)
+        job_said = said_by(job, ok=Said.ENDED if result.outcome is not None else Said.GOES_ON)
+        events_said = said_by(events, ok=Said.NEWS if result.events else Said.NOTHING_NEW)
         known = known_of(
             seen=self.job_seen,
             untried=self._untried and not self._failures.count,
@@ -250,14 +261,21 @@ class JobPoller:
             no_job_route=self._job_route.missing and not self.job_seen,
         )
         then = verdict(job_said, events_said, known)
-        result.asked = then not in (Then.FAIL, Then.PAUSE, Then.COUNT_ABSENCE, Then.COUNT_FAILURE)
-        if then is not Then.PAUSE and events.route is not Route.NOT_ASKED:
-            self._pauses.end()
+        denied = [met.error for met in (job, events) if met.route is Route.DENIED]
+        result.denied = bool(denied) and job.route is not Route.OK and then is not Then.PAUSE
+        if then is not Then.CONFIRM_REFUSAL:
+            self._refusals.end()
         if then is Then.FAIL:
-            denied = (met.error for met in (job, events) if met.route is Route.DENIED)
-            result.error = next(denied, job.error)
+            result.error, result.asked = next(iter(denied), None), False
+        elif then is Then.CONFIRM_REFUSAL:
+            self._confirm_refusal(result, next(iter(denied), job.error), now)
         elif then is Then.PAUSE:
-            self._pause(result, events if events.route is Route.PAUSE else job, now)
+            result.asked = job.route is Route.OK
+            if result.asked:
+                self._answered(result, then, now)
+            paused = (self._events_route, events), (self._job_route, job)
+            route, met = paused[events.route is not Route.PAUSE]
+            self._pause(result, route, met, now)
         elif then is Then.COUNT_ABSENCE:
             self._count_absence(result, job, now)
         elif then is Then.COUNT_FAILURE:
@@ -266,12 +284,15 @@ class JobPoller:
             self._answered(result, then, now)
 
     def _note_routes(self, result: PollResult, events: Answered, job: Answered, *, now: float) -> None:
-        """Remember which routes this server has; each is asked again every five minutes."""
+        """Remember which routes this server has; one that refuses is asked again soon, then every 5 min."""
+        for route, met in ((self._job_route, job), (self._events_route, events)):
+            if met.route not in (Route.PAUSE, Route.NOT_ASKED):
+                route.pauses.end()
         if job.route is Route.OK:
-            self._job_route.missing = False
+            self._job_route.refusals.end()
             self._absences.end()
-        elif job.route is Route.MISSING and events.route is Route.OK and not self.job_seen:
-            self._job_route.lost(now)
+        elif job.route in _REFUSED and events.route is Route.OK and not self.job_seen:
+            self._job_route.refusals.add(now=now)
             self._warn_once(
                 result,
                 "no job route",
@@ -279,9 +300,9 @@ class JobPoller:
                 f"an event cannot be seen and ends by the timeout. Its job route: {in_brief(job.error)}.",
             )
         if events.route is Route.OK:
-            self._events_route.missing = False
-        elif events.route is Route.MISSING and job.route is Route.OK:
-            self._events_route.lost(now)
+            self._events_route.refusals.end()
+        elif events.route in _REFUSED and job.route is Route.OK:
+            self._events_route.refusals.add(now=now)
             self._warn_once(
                 result,
                 "no events route",
@@ -297,40 +318,56 @@ class JobPoller:
         self._untried = False
         if ended := self._failures.answered(now=now):
             result.notes.append(("info", ended))
+        if self._job_route.missing:
+            result.wait = min(result.wait, self._job_route.asked_again_after)
         if then is Then.GO_BY_EVENTS:
             result.outcome = self._evidence.outcome(job_id=self.job_id, server_now=result.server_now, now=now)
             left = self._evidence.seconds_left(server_now=result.server_now, now=now)
             if left is not None:
-                result.wait = min(self.interval, max(left, 1.0))
+                result.wait = min(result.wait, max(left, 1.0))
         elif then is Then.CONFIRM_SOON:
             self._confirm_soon(result)
 
-    def _pause(self, result: PollResult, met: Answered, now: float) -> None:
-        self._pauses.add(now=now)
-        gap = met.pause if met.pause is not None else self._pauses.gap(self.interval)
+    def _confirm_refusal(self, result: PollResult, error: FineTuningError | None, now: float) -> None:
+        """A server that refuses everything may be a gateway that starts: it must stay so for 30 s."""
+        result.asked = False
+        self._refusals.add(now=now)
+        if self._refusals.lasted(now=now) >= CONFIRMED_AFTER:
+            result.error = error
+            return
+        result.confirming, result.wait = True, self._refusals.soon(most=ASKED_AGAIN_AFTER)
+        if self._refusals.count == 1:
+            result.warn(
+                f"The server refuses everything; asking again for {CONFIRMED_AFTER:g} s before that "
+                f"is final. {error}"
+            )
+
+    def _pause(self, result: PollResult, route: RouteState, met: Answered, now: float) -> None:
+        route.pauses.add(now=now)
+        gap = met.pause if met.pause is not None else route.pauses.gap(self.interval)
         result.wait, result.paused = max(self.interval, gap), True
-        if self._pauses.count == 1:
-            text = f"The server asks for a pause, which says nothing about the job. {met.error}"
-            result.notes.append(("warning", text))
+        if route.pauses.count == 1 and now - self._pause_noted_at >= PAUSE_NOTED_EVERY:
+            self._pause_noted_at = now
+            result.warn(f"The server asks for a pause, which says nothing about the job. {met.error}")
 
     def _count_absence(self, result: PollResult, job: Answered, now: float) -> None:
+        result.asked = False
         self._absences.add(now=now)
         result.error = self._absences.gone(
             now=now, job_id=self.job_id, conn_id=self.settings.conn_id, last=job.error
         )
         if self._absences.count == 1:
-            text = f"Job {self.job_id} was there and is not found now; looking again. {job.error}"
-            result.notes.append(("warning", text))
+            result.warn(f"Job {self.job_id} was there and is not found now; looking again. {job.error}")
 
     def _count_failure(self, result: PollResult, error: FineTuningError | None, now: float) -> None:
+        result.asked = False
         failures = self._failures
         failures.add(now=now)
         result.wait = failures.gap(self.interval)
         if failures.exhausted(now=now, most=self._max_failures):
             result.error = failures.unknown(error, now=now, job_id=self.job_id, conn_id=self.settings.conn_id)
         else:
-            text = f"Poll failed ({failures.count} in a row); this says nothing about the job. {error}"
-            result.notes.append(("warning", text))
+            result.warn(f"Poll failed ({failures.count} in a row); this says nothing about the job. {error}")
 
     def _confirm_soon(self, result: PollResult) -> None:
         """A final message that the job does not confirm: ask soon, ten times, then at the ordinary pace."""
@@ -342,15 +379,12 @@ class JobPoller:
             return
         said = one_line(announcement.event.message or announcement.event.type, limit=120)
         self._announcement = None
-        result.notes.append(
-            (
-                "warning",
-                f"The log of job {self.job_id} says {said!r}, and the job's status is still {self.status!r}. "
-                "The status decides; going on waiting.",
-            )
+        result.warn(
+            f"The log of job {self.job_id} says {said!r}, and the job's status is still {self.status!r}. "
+            "The status decides; going on waiting."
         )
 
     def _warn_once(self, result: PollResult, key: str, text: str) -> None:
         if key not in self._warned:
             self._warned.add(key)
-            result.notes.append(("warning", text))
+            result.warn(text)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from airflow_ft_events.errors import FineTuningError
 from airflow_ft_events.events import Event
 from airflow_ft_events.jobs import JobOutcome
+from airflow_ft_events.waiting.streaks import Streak
 
 ASKED_AGAIN_AFTER = 300.0
 """Seconds after which a route is asked again, whatever is known of it."""
@@ -26,6 +27,8 @@ class PollResult:
     :param notes: lines for the log: a logging level and a text each.
     :param asked: whether the server gave a usable answer.
     :param paused: whether it asked for a pause instead (429).
+    :param confirming: whether the server refuses all, and the next poll comes soon to see whether that stays.
+    :param denied: whether a route answered 401 or 403, and nothing was learned from the other one.
     :param server_now: the server's clock, seconds since 1970; ours where it shows none.
     """
 
@@ -37,12 +40,22 @@ class PollResult:
     notes: list[tuple[str, str]] = field(default_factory=list)
     asked: bool = True
     paused: bool = False
+    confirming: bool = False
+    denied: bool = False
     server_now: float = 0.0
 
     @property
     def over(self) -> bool:
         """Whether the wait is over, one way or the other."""
         return self.outcome is not None or self.error is not None
+
+    def warn(self, text: str) -> None:
+        """
+        Add a warning to the lines for the log.
+
+        :param text: it.
+        """
+        self.notes.append(("warning", text))
 
     def follow(self, earlier: PollResult) -> None:
         """
@@ -61,13 +74,23 @@ class RouteState:
     What a wait knows of one of the server's two routes.
 
     :param asked_at: when it was asked last, seconds since 1970; None where it was not.
-    :param missing: whether the server seems not to have it.
-    :param missing_since: since when.
+    :param refusals: how often in a row it refused while the other route answered.
+    :param pauses: how often in a row it asked for a pause.
     """
 
     asked_at: float | None = None
-    missing: bool = False
-    missing_since: float = 0.0
+    refusals: Streak = field(default_factory=Streak)
+    pauses: Streak = field(default_factory=Streak)
+
+    @property
+    def missing(self) -> bool:
+        """Whether the server seems not to have it."""
+        return self.refusals.count > 0
+
+    @property
+    def asked_again_after(self) -> float:
+        """Seconds after which it is asked again, whatever is known of it: soon after a first refusal."""
+        return self.refusals.soon(most=ASKED_AGAIN_AFTER) if self.missing else ASKED_AGAIN_AFTER
 
     def is_due(self, now: float) -> bool:
         """
@@ -76,16 +99,7 @@ class RouteState:
         :param now: seconds since 1970; it may have been set back.
         """
         at = self.asked_at
-        return at is None or now - at >= ASKED_AGAIN_AFTER or now < at
-
-    def lost(self, now: float) -> None:
-        """
-        Take note that the route is missing.
-
-        :param now: seconds since 1970.
-        """
-        if not self.missing:
-            self.missing, self.missing_since = True, now
+        return at is None or now - at >= self.asked_again_after or now < at
 
 
 @dataclass(slots=True)

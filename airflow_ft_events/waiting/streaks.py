@@ -15,6 +15,12 @@ GONE_AFTER = 120.0
 """Minimum seconds for which a job that was there must answer 404 to count as gone."""
 
 
+CONFIRMED_AFTER = 30.0
+"""Seconds over which both routes must refuse a wait that nothing has ever answered, for that to be final."""
+ASKED_SOON = 10.0
+"""Seconds after which a refusal is asked about again at first; then twice as long each time."""
+
+
 @dataclass(slots=True)
 class Streak:
     """
@@ -60,6 +66,14 @@ class Streak:
         """
         doubled = max(interval, 1.0) * 2.0 ** min(self.count, 30)
         return max(interval, min(LONGEST_GAP, doubled))
+
+    def soon(self, *, most: float) -> float:
+        """
+        Tell when to ask again about a refusal that may pass: after 10 s, 20 s, 40 s, …
+
+        :param most: seconds at most.
+        """
+        return min(most, ASKED_SOON * 2.0 ** min(max(self.count - 1, 0), 30))
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, Flag, auto
 from functools import cache
 
-from airflow_ft_events.api.routes import Route
+from airflow_ft_events.api.routes import Answered, Route
 
 
 class Said(Flag):
@@ -27,8 +27,10 @@ class Said(Flag):
     """It could not be asked."""
     PAUSE = auto()
     """429."""
-    DENIED = auto()
-    """401 or 403."""
+    KEY_REFUSED = auto()
+    """401."""
+    FORBIDDEN = auto()
+    """403."""
     NOT_ASKED = auto()
 
 
@@ -52,7 +54,9 @@ class Then(Enum):
     END = auto()
     """The job's status is the verdict."""
     FAIL = auto()
-    """The wait ends with what was refused."""
+    """The server has never accepted the key: the wait ends."""
+    CONFIRM_REFUSAL = auto()
+    """Both routes refuse what has worked, or what nothing has answered yet: ask again, end if that stays."""
     PAUSE = auto()
     """Leave the server alone for as long as it asks; this is no failure."""
     COUNT_ABSENCE = auto()
@@ -67,6 +71,9 @@ class Then(Enum):
 
 
 _GONE = Said.MISSING | Said.NOT_FOUND
+_REFUSED = _GONE | Said.KEY_REFUSED | Said.FORBIDDEN
+_NO_OTHER = _REFUSED | Said.NOT_ASKED
+"""A route of which no better answer is to be had."""
 _READ = Said.NEWS | Said.NOTHING_NEW
 _ANY = ~Said(0)
 
@@ -92,16 +99,17 @@ class Row:
 TABLE: tuple[Row, ...] = (
     #   the job route said  the events said   known of the wait     what happens
     Row(Said.ENDED,         _ANY,             Known.NOTHING,        Then.END),
-    Row(Said.DENIED,        _ANY,             Known.NOTHING,        Then.FAIL),
-    Row(_ANY,               Said.DENIED,      Known.NOTHING,        Then.FAIL),
     Row(_ANY,               Said.PAUSE,       Known.NOTHING,        Then.PAUSE),
     Row(Said.PAUSE,         _ANY,             Known.NOTHING,        Then.PAUSE),
-    Row(Said.NOT_FOUND,     _ANY,             Known.SEEN,           Then.COUNT_ABSENCE),
-    Row(_GONE,              _GONE,            Known.UNTRIED,        Then.FAIL),
     Row(Said.GOES_ON,       _ANY,             Known.ANNOUNCED,      Then.CONFIRM_SOON),
     Row(Said.GOES_ON,       _ANY,             Known.NOTHING,        Then.GO_ON),
+    Row(Said.NOT_FOUND,     _ANY,             Known.SEEN,           Then.COUNT_ABSENCE),
+    Row(Said.KEY_REFUSED,   Said.KEY_REFUSED, Known.UNTRIED,        Then.FAIL),
+    Row(_REFUSED,           _REFUSED,         Known.UNTRIED,        Then.CONFIRM_REFUSAL),
+    Row(Said.KEY_REFUSED,   _NO_OTHER,        Known.NOTHING,        Then.CONFIRM_REFUSAL),
+    Row(_NO_OTHER,          Said.KEY_REFUSED, Known.NOTHING,        Then.CONFIRM_REFUSAL),
     Row(_ANY,               ~_READ,           Known.NOTHING,        Then.COUNT_FAILURE),
-    Row(_GONE,              _READ,            Known.SEEN,           Then.COUNT_FAILURE),
+    Row(_REFUSED,           _READ,            Known.SEEN,           Then.COUNT_FAILURE),
     Row(Said.FAULT,         Said.NOTHING_NEW, Known.NOTHING,        Then.COUNT_FAILURE),
     Row(Said.FAULT,         Said.NEWS,        Known.ANNOUNCED,      Then.COUNT_FAILURE),
     Row(_ANY,               _READ,            Known.NO_JOB_ROUTE,   Then.GO_BY_EVENTS),
@@ -114,22 +122,22 @@ _SAID = {
     Route.MISSING: Said.MISSING,
     Route.FAULT: Said.FAULT,
     Route.PAUSE: Said.PAUSE,
-    Route.DENIED: Said.DENIED,
     Route.NOT_ASKED: Said.NOT_ASKED,
 }
 
 
-def said_by(route: Route, *, is_404: bool, ok: Said) -> Said:
+def said_by(met: Answered, *, ok: Said) -> Said:
     """
     Tell what a route said.
 
-    :param route: how it did.
-    :param is_404: whether it answered that there is no such job.
+    :param met: what its request met.
     :param ok: what it said where it was answered.
     """
-    if route is Route.OK:
+    if met.route is Route.OK:
         return ok
-    return Said.NOT_FOUND if is_404 else _SAID[route]
+    if met.route is Route.DENIED:
+        return Said.KEY_REFUSED if met.is_401 else Said.FORBIDDEN
+    return Said.NOT_FOUND if met.is_404 else _SAID[met.route]
 
 
 @cache

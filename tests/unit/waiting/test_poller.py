@@ -9,6 +9,8 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from airflow_ft_events.api.bookmark import Bookmark
 from airflow_ft_events.api.calls import ReadAgain
@@ -509,7 +511,7 @@ SEQUENCES: dict[str, Sequence] = {
             job_says=between(300, DAY, refused(429, "rate_limit_exceeded", retry_after="120")),
         ),
         ends=(DAY, DAY + 180),
-        requests=740,
+        requests=1_100,
         warnings=1,
     ),
     "a-day-of-429-without-a-word-on-when": Sequence(
@@ -519,7 +521,7 @@ SEQUENCES: dict[str, Sequence] = {
             events_say=between(300, DAY, refused(429)),
         ),
         ends=(DAY, DAY + 900),
-        requests=300,
+        requests=310,
         restarts=False,
     ),
     "a-429-on-the-events-for-ever": Sequence(
@@ -528,7 +530,7 @@ SEQUENCES: dict[str, Sequence] = {
             [(0, "running"), (HOUR, "succeeded")],
             events_say=between(300, 30 * DAY, refused(429)),
         ),
-        ends=(HOUR, HOUR + 900),
+        ends=(HOUR, HOUR + 1300),
         requests=60,
         restarts=False,
     ),
@@ -536,35 +538,110 @@ SEQUENCES: dict[str, Sequence] = {
         lambda: World(events_say=NO_ROUTE, job_says=NO_ROUTE),
         outcome=None,
         error=(FineTuningJobNotFound, "Check the job id"),
-        ends=(0, 0),
-        requests=2,
+        ends=(30, 30),
+        requests=6,
+        restarts=False,
     ),
     "a-key-that-is-not-accepted": Sequence(
         lambda: World(events_say=always(refused(401, "invalid_api_key")), job_says=always(refused(401))),
         outcome=None,
         error=(FineTuningAuthError, "Check the API key"),
         ends=(0, 0),
-        requests=1,
+        requests=2,
     ),
     "a-key-that-is-withdrawn": Sequence(
-        lambda: World([step(60, 1)], events_say=between(300, math.inf, refused(401, "invalid_api_key"))),
+        lambda: World(
+            [step(60, 1)],
+            events_say=between(300, math.inf, refused(401, "invalid_api_key")),
+            job_says=between(300, math.inf, refused(401, "invalid_api_key")),
+        ),
         outcome=None,
         error=(FineTuningAuthError, "Check the API key"),
-        ends=(300, 360),
+        ends=(330, 390),
+        restarts=False,
+    ),
+    "a-401-on-everything-for-some-seconds": Sequence(
+        lambda: World(
+            [step(60, 1)],
+            [(0, "running"), (1000, "succeeded")],
+            events_say=between(290, 310, refused(401)),
+            job_says=between(290, 310, refused(401)),
+        ),
+        ends=(1000, 1060),
+    ),
+    "a-key-that-may-not-read-the-events": Sequence(
+        lambda: World(
+            [at(600, SUCCESS)], [(0, "running"), (600, "succeeded")], events_say=always(refused(403))
+        ),
+        ends=(600, 660),
+        warnings=1,
+    ),
+    "a-key-that-may-no-longer-read-the-events": Sequence(
+        lambda: World(
+            [step(60, 1)],
+            [(0, "running"), (1000, "succeeded")],
+            events_say=between(300, math.inf, refused(401, "invalid_api_key")),
+        ),
+        ends=(1000, 1060),
+        warnings=1,
+    ),
+    "a-key-that-may-not-read-the-job": Sequence(
+        lambda: World([step(60, 1), at(600, SUCCESS)], job_says=always(refused(403))),
+        by="event",
+        ends=(720, 800),
+    ),
+    "a-403-on-everything-in-the-middle": Sequence(
+        lambda: World(
+            [step(60, 1)],
+            [(0, "running"), (1000, "succeeded")],
+            events_say=between(290, 310, refused(403)),
+            job_says=between(290, 310, refused(403)),
+        ),
+        ends=(1000, 1060),
+    ),
+    "a-403-on-everything-that-stays": Sequence(
+        lambda: World(
+            [step(60, 1)],
+            events_say=between(290, math.inf, refused(403)),
+            job_says=between(290, math.inf, refused(403)),
+        ),
+        outcome=None,
+        error=(FineTuningApiError, "state of job ftjob-1 is unknown"),
+        ends=(1200, 3000),
+        restarts=False,
+    ),
+    "a-gateway-that-starts-while-the-wait-does": Sequence(
+        lambda: World(
+            states=[(0, "running"), (600, "succeeded")],
+            events_say=between(0, 25, refused(404)),
+            job_says=between(0, 25, HTML),
+        ),
+        ends=(600, 660),
+    ),
+    "one-redirect-of-the-job-route-at-the-first-look": Sequence(
+        lambda: World(
+            [step(60, 1)],
+            [(0, "running"), (40, "failed")],
+            job_says=between(0, 5, refused(302)),
+        ),
+        outcome="failed",
+        ends=(40, 140),
     ),
     "a-key-without-permission": Sequence(
         lambda: World(events_say=always(refused(403)), job_says=always(refused(403))),
         outcome=None,
         error=(FineTuningAuthError, "permissions"),
-        ends=(0, 0),
-        requests=1,
+        ends=(30, 30),
+        requests=6,
+        restarts=False,
     ),
     "html-on-both-routes": Sequence(
         lambda: World(events_say=always(HTML), job_says=always(HTML)),
         outcome=None,
         error=(FineTuningAnswerError, "not JSON"),
-        ends=(0, 0),
-        requests=2,
+        ends=(30, 30),
+        requests=6,
+        restarts=False,
     ),
     "html-for-a-while-once-the-job-was-seen": Sequence(
         lambda: World(
@@ -650,7 +727,7 @@ SEQUENCES: dict[str, Sequence] = {
             skew=10_800,
         ),
         by="event",
-        ends=(720, 780),
+        ends=(720, 800),
     ),
     "an-empty-log-and-no-word-but-the-status": Sequence(
         lambda: World(states=[(0, "queued"), (20_000, "running"), (30_000, "succeeded")]),
@@ -986,8 +1063,10 @@ def test_the_server_date_is_that_of_its_answer() -> None:
 NEW_KEY = "sk-proj-Other22KeyAfterRotation"
 
 
-def looked(poller: JobPoller, world: World, kit: Any, read_again: Any) -> PollResult:
-    """One poll whose server refuses the job to the first key; the connection is read again as told."""
+def looked(
+    poller: JobPoller, world: World, kit: Any, read_again: Any, *, refuses: tuple[str, ...] = (JOB,)
+) -> PollResult:
+    """One poll whose server refuses some routes to the first key; the connection is read again as told."""
     polling = poller.poll(now=START)
     try:
         step = next(polling)
@@ -996,7 +1075,7 @@ def looked(poller: JobPoller, world: World, kit: Any, read_again: Any) -> PollRe
                 assert (step.refused, step.secret) == (poller.settings, kit.key)
                 assert kit.key not in repr(step)
                 step = polling.send(read_again)
-            elif step.path.endswith("/events") or poller.settings.credential.current() == NEW_KEY:
+            elif not step.path.endswith(refuses) or poller.settings.credential.current() == NEW_KEY:
                 step = polling.send(world.reply(kit, step, 0.0))
             else:
                 step = polling.send(refused(401, "invalid_api_key"))
@@ -1016,12 +1095,13 @@ def test_what_was_read_before_the_key_was_refused_is_kept(kit: Any, long_world: 
     look = looked(poller, long_world, kit, kit.settings(password=NEW_KEY))
     assert (look.error, poller.status, len(look.events)) == (None, "running", 100)
     assert look.more_before
-    assert any("has a new key" in text for _, text in look.notes)
+    assert any("has changed" in text for _, text in look.notes)
 
 
 def test_a_refused_key_that_has_not_changed_ends_the_wait(kit: Any, long_world: World) -> None:
     poller = JobPoller(settings=kit.settings(), job_id=JOB)
-    assert isinstance(looked(poller, long_world, kit, poller.settings).error, FineTuningAuthError)
+    found = looked(poller, long_world, kit, poller.settings, refuses=(JOB, "/events"))
+    assert isinstance(found.error, FineTuningAuthError)
 
 
 def test_a_connection_that_cannot_work_any_more_ends_the_wait(kit: Any, long_world: World) -> None:
@@ -1034,6 +1114,126 @@ def test_a_connection_that_cannot_be_read_again_now_is_a_poll_that_failed(
     kit: Any, long_world: World
 ) -> None:
     poller = JobPoller(settings=kit.settings(), job_id=JOB)
-    look = looked(poller, long_world, kit, FineTuningError("The secrets backend is away"))
+    away = FineTuningError("The secrets backend is away")
+    look = looked(poller, long_world, kit, away, refuses=(JOB, "/events"))
     assert (look.error, look.asked, look.wait) == (None, False, 120.0)
     assert [text for level, text in look.notes if level == "warning" and "backend is away" in text]
+
+
+# the order of asking
+
+
+@dataclass
+class Limiter:
+    """Lets one request a second pass; the others get a refusal."""
+
+    refusal: ApiResponse
+    passed_at: float = -math.inf
+
+    def __call__(self, now: float) -> ApiResult | None:
+        if now - self.passed_at < 1:
+            return self.refusal
+        self.passed_at = now
+        return None
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("remembers", [True, False], ids=["remembers", "reschedule"])
+def test_behind_a_limiter_without_burst_the_end_is_seen_within_two_polls(
+    kit: Any, status: int, newest_first: bool, remembers: bool
+) -> None:
+    limiter = Limiter(refused(status))
+    success = SUCCESS if newest_first else "Training completed successfully"
+    world = World(
+        [*TRAINING, at(1800, success)],
+        [(0, "running"), (1800, "succeeded")],
+        events_say=limiter,
+        job_says=limiter,
+        newest_first=newest_first,
+        vendor="openai" if newest_first else "nebius",
+    )
+    now, polls_after, poller = 0.0, 0, None
+    for number in range(200):
+        if poller is None or not remembers:
+            poller = JobPoller(
+                settings=kit.settings(extra={"vendor": world.vendor}),
+                job_id=JOB,
+                first=number == 0,
+                remembers=remembers,
+            )
+        look = conversed_at(kit, poller, world, now)
+        polls_after += now >= 1800
+        if look.over:
+            break
+        now += max(look.wait, 60.0) if remembers else 60.0
+    assert look.outcome is not None
+    assert (look.outcome.outcome, look.outcome.decided_by) == ("succeeded", "status")
+    assert polls_after <= 2
+
+
+def conversed_at(kit: Any, poller: JobPoller, world: World, now: float, *, last: bool = False) -> PollResult:
+    """One poll; the connection is as it was."""
+    polling = poller.poll(now=START + now, last=last)
+    try:
+        step = next(polling)
+        while True:
+            again = isinstance(step, ReadAgain)
+            step = polling.send(poller.settings if again else world.reply(kit, step, now))
+    except StopIteration as end:
+        found: PollResult = end.value
+        return found
+
+
+ANSWERS: dict[str, ApiResult | None] = {
+    "answers": None,
+    "missing": refused(404),
+    "moved": refused(302),
+    "unreadable": HTML,
+    "key refused": refused(401, "invalid_api_key"),
+    "forbidden": refused(403),
+    "pause": refused(429),
+    "fault": refused(503),
+    "no answer": DOWN,
+}
+TRUTHS = {"succeeded": "succeeded", "failed": "failed", "cancelled": "cancelled"}
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), gap=st.integers(1, 5), truth=st.sampled_from(sorted(TRUTHS)))
+def test_a_job_that_is_read_in_every_few_polls_ends_the_wait_with_the_truth_soon(
+    kit: Any, data: st.DataObject, gap: int, truth: str
+) -> None:
+    """Whatever either route says in between, but for what ends a wait by itself: a refused key, a gone job."""
+    words = [word for word in ANSWERS if word != "key refused"]
+    ended_at = data.draw(st.integers(1, 12), label="the poll before which the job ends")
+    says = {"job": "answers", "events": "answers"}
+    states = [(0.0, "running")]
+    world = World(
+        [step(-60.0, 1)],
+        states,
+        events_say=lambda now: ANSWERS[says["events"]],
+        job_says=lambda now: ANSWERS[says["job"]],
+    )
+    poller, now, unread, since = JobPoller(settings=kit.settings(), job_id=JOB), 0.0, 0, 0
+    absent = 0
+    for number in range(60):
+        if number == ended_at:
+            states.append((now, truth))
+        # what both routes refuse for 30 s at the very beginning is final
+        at_first = ["answers"] if number == 0 and gap > 3 else words
+        says["events"] = data.draw(st.sampled_from(at_first), label=f"events in poll {number}")
+        # three 404 in a row say that the job is gone
+        others = words if absent < 2 else [word for word in words if word != "missing"]
+        says["job"] = "answers" if unread + 1 >= gap else data.draw(st.sampled_from(others), label="job")
+        absent = absent + 1 if says["job"] == "missing" else 0
+        unread = 0 if says["job"] == "answers" else unread + 1
+        look = conversed_at(kit, poller, world, now)
+        assert look.error is None, look.error
+        since += number >= ended_at
+        if look.outcome is not None:
+            break
+        now += look.wait
+    assert look.outcome is not None
+    assert (look.outcome.outcome, look.outcome.decided_by) == (truth, "status")
+    assert since <= gap + 2
