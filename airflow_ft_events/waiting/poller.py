@@ -85,6 +85,7 @@ class JobPoller:
         self._job_route = RouteState()
         self._job_itself_asked_at = float("-inf")
         self._job_first = False
+        self._job_unread = False
         self._failures = Failures()
         self._absences = Absences()
         self._refusals = Streak()
@@ -151,7 +152,9 @@ class JobPoller:
             events = yield from self._read_events(result, now)
         if not job_first and (last or self._job_is_due(now, events, result)):
             job = yield from self._read_job(result, now)
-        self._job_first = not job_first and job.route in (Route.FAULT, Route.PAUSE, Route.DENIED)
+        if job.route is not Route.NOT_ASKED:
+            self._job_unread = job.route is not Route.OK
+        self._job_first = self._job_unread and not job_first
         self._decide(result, events, job, now=now)
         if result.outcome is not None and result.outcome.decided_by == "event":
             yield from self._make_sure_no_job_shows(result, now)
@@ -176,7 +179,7 @@ class JobPoller:
             events.route is not Route.OK
             or not result.events
             or self._announcement is not None
-            or self._absences.count > 0
+            or self._job_unread
             or self._failures.count > 0
         )
 
@@ -288,9 +291,10 @@ class JobPoller:
         for route, met in ((self._job_route, job), (self._events_route, events)):
             if met.route not in (Route.PAUSE, Route.NOT_ASKED):
                 route.pauses.end()
+        if not (job.is_404 or job.route in (Route.PAUSE, Route.NOT_ASKED)):
+            self._absences.end()
         if job.route is Route.OK:
             self._job_route.refusals.end()
-            self._absences.end()
         elif job.route in _REFUSED and events.route is Route.OK and not self.job_seen:
             self._job_route.refusals.add(now=now)
             self._warn_once(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.exceptions import FineTuningAuthError, FineTuningInputError
+from airflow_ft_events.exceptions import FineTuningApiError, FineTuningInputError
 from airflow_ft_events.hooks.client import ClientHook
 
 OLD, NEW = "Zq9xT7vW3mN5pL8kJ2hG-4fD6sA", "Yw8uS6rV2lM4oK7jI1gF-3eC5rB"
@@ -107,7 +107,7 @@ def test_a_new_key_that_was_read_after_an_outage_of_the_backend_is_masked_in_err
 
     clock.at(gateway.rotated_at + 150, comes_back)
     clock.at(1_000, lambda: setattr(gateway, "forbidden", True))
-    with pytest.raises(FineTuningAuthError, match="403") as refused:
+    with pytest.raises(FineTuningApiError, match=r"is unknown.*403") as refused:
         follow("poke", "ftjob-1", poke_interval=100)
     assert NEW not in str(refused.value)
     assert OLD not in str(refused.value)

@@ -212,8 +212,8 @@ class TestPause:
             assert all_succeeded(time.run(ends_of(waits(sim, log_events=log_events))))
             assert lasts <= time.passed <= lasts + 2 * 600 + 3 * INTERVAL
             refused = [request for request in sim.requests if request.status == 429]
-            # one that asks whether the pause is over, and those that were under way
-            assert len(refused) <= (3 * lasts / 600 if asks else lasts / 30 + SOME)
+            # one poll of both routes asks whether the pause is over; others were under way
+            assert len(refused) <= (3 * lasts / 600 if asks else 2 * lasts / 30 + SOME)
         assert "Poll failed" not in logs.text
 
     def test_a_pause_never_holds_a_wait_beyond_its_deadline(
@@ -235,7 +235,7 @@ class TestPause:
             quiet = [(last, following) for last, following in pairwise(came) if following - last >= 1200]
             refused = [request for request in sim.requests if request.status == 429]
             assert len(quiet) == 1
-            assert len(refused) == 1
+            assert len({request.job_id for request in refused}) == 1
             afterwards = Counter(int(at) for at in came if 1800 <= at < 3600)
             assert max(afterwards.values()) <= SOME / 2
 
