@@ -100,7 +100,9 @@ def check(place: Place, name: str, manifest: dict[str, Any], events: list[Any]) 
     assert (len(whole), hashlib.sha256(whole).hexdigest()) == (manifest["bytes"], manifest["sha256"])
     assert sum(part["count"] for part in manifest["parts"]) == manifest["count"] == len(events)
     named = {part["name"] for part in manifest["parts"]} | {f"{name}.manifest.json"}
-    assert set(place.names()) == named | ({manifest["report"]} if manifest["report"] else set())
+    named |= {manifest["report"]} if manifest["report"] else set()
+    named |= {manifest["metrics"]["name"]} if "metrics" in manifest else set()
+    assert set(place.names()) == named
 
 
 # what goes in comes out

@@ -129,7 +129,8 @@ def test_a_revoked_role_ends_the_wait_without_a_burst_of_requests(
     with pytest.raises(FineTuningAuthError, match="401"):
         follow(mode, job_id, timeout=24 * HOUR, poke_interval=100)
     assert 2000 <= clock.passed <= 2200
-    assert sum(request.status == 401 for request in sim.requests) <= 4
+    # three polls of both routes, since a refusal must stay for 30 s, and a second try with a fresh token
+    assert sum(request.status == 401 for request in sim.requests) <= 8
 
 
 def test_a_credential_that_fails_at_the_start_ends_the_task_and_sends_nothing(
