@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
-_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_NO_ID = re.compile(r"[\x00\ud800-\udfff]")
+"""What no database keeps, and no URL carries: an id with such a character is none."""
 _STEP_IN_MESSAGE = re.compile(r"Step (\d{1,15})(?:/(\d{1,15}))?\b")
 _DEEPEST = 20
 _LEVELS = {
@@ -152,29 +152,6 @@ def flat_numbers(data: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
     return ((name, value) for name, value in flat_values(data) if is_number(value))
 
 
-def json_safe(value: Any, *, mask: Callable[[str], str] | None = None, depth: int = 200) -> Any:
-    """
-    Make a value safe for XCom: databases refuse NaN and Infinity in JSON, and some servers send them.
-
-    :param value: a value read from JSON.
-    :param mask: masks secrets in each text and name; default None, no masking.
-    :param depth: how many levels are kept; deeper ones become None. Default 200.
-    :returns: the same, with None for every number that is not finite.
-    """
-    if depth == 0:
-        return None
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return mask(value) if mask else value
-    if isinstance(value, dict):
-        inner = {name: json_safe(each, mask=mask, depth=depth - 1) for name, each in value.items()}
-        return {mask(name): each for name, each in inner.items()} if mask else inner
-    return (
-        [json_safe(each, mask=mask, depth=depth - 1) for each in value] if isinstance(value, list) else value
-    )
-
-
 def server_id(raw: Mapping[str, Any]) -> str | None:
     """
     Read the id that the server gave an event.
@@ -185,7 +162,7 @@ def server_id(raw: Mapping[str, Any]) -> str | None:
     found = raw.get("id")
     if isinstance(found, int) and not isinstance(found, bool):
         return str(found) if is_number(found) else None
-    return found if isinstance(found, str) and found and not _LONE_SURROGATE.search(found) else None
+    return found if isinstance(found, str) and found and not _NO_ID.search(found) else None
 
 
 def content_hash(raw: Mapping[str, Any]) -> str:
@@ -324,11 +301,21 @@ def ids_of(raws: Sequence[dict[str, Any]], *, order: Order) -> list[str]:
     :returns: one id each, in the order given.
     """
     ids = [raw.get("id") for raw in raws]
-    if "" not in ids and set(map(type, ids)) <= {str} and "".join(ids).isascii():  # type: ignore[arg-type]
+    if "" not in ids and set(map(type, ids)) <= {str} and are_plain("".join(ids)):  # type: ignore[arg-type]
         return ids  # type: ignore[return-value]
     known = EventIds()
     made = [known.id_of(raw) for raw in (raws if order is Order.OLDEST_FIRST else reversed(raws))]
     return made if order is Order.OLDEST_FIRST else made[::-1]
+
+
+def are_plain(ids: str) -> bool:
+    """
+    Tell quickly whether ids can be used as they came, in URLs and in databases.
+
+    :param ids: the ids, joined.
+    :returns: False if each must be looked at by :func:`server_id`.
+    """
+    return ids.isascii() and "\x00" not in ids
 
 
 def identify(raws: Sequence[dict[str, Any]], *, order: Order) -> list[Event]:
@@ -385,7 +372,7 @@ def metrics_table(events: Iterable[Event | Mapping[str, Any]]) -> list[dict[str,
     Put a job's numbers into rows, one per step, ready for pandas or a warehouse.
 
     Events of one step share a row, and the later value of a name counts. A number that belongs to no step is
-    left out. NaN and Infinity stay as they are; :func:`json_safe` makes rows with them safe for XCom.
+    left out. NaN and Infinity stay as they are; no XCom may hold them.
 
     :param events: events or event dicts, oldest first.
     :returns: rows sorted by ``step``; each has the names that its step reported, nested ones joined by

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from airflow_ft_events.events import Event, Order, content_hash, ids_of, order_of, server_id
+from airflow_ft_events.events import Event, Order, are_plain, content_hash, ids_of, order_of, server_id
 
 _SAID = ("id", "created_at", "message", "level")
 _WORDS = itemgetter(*_SAID)
@@ -19,10 +19,13 @@ def server_ids(raws: Sequence[Mapping[str, Any]]) -> list[str] | None:
     Read the ids of a page.
 
     :param raws: events as they came.
-    :returns: their ids; None unless the server gives each of them one, as text.
+    :returns: their ids; None unless the server gives each of them one, as text that a URL can carry.
     """
     ids = [raw.get("id") for raw in raws]
-    return ids if set(map(type, ids)) == {str} and "" not in ids else None  # type: ignore[return-value]
+    if set(map(type, ids)) != {str} or "" in ids:
+        return None
+    plain = are_plain("".join(ids))  # type: ignore[arg-type]
+    return ids if plain or None not in map(server_id, raws) else None  # type: ignore[return-value]
 
 
 def said_by(raw: Mapping[str, Any]) -> int:

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from airflow_ft_events.connection.carried import Carrier
 from airflow_ft_events.connection.credential import Credential
-from airflow_ft_events.events import json_safe, one_line
+from airflow_ft_events.events import one_line
 from airflow_ft_events.jobs import JobError, JobOutcome
 
 MASK = "***"
@@ -89,9 +90,13 @@ class Redactor:
         Make a value from the server safe for XCom, masking only long secrets: ``prod`` is not a key.
 
         :param value: a value read from JSON.
-        :returns: the same value, otherwise unchanged.
+        :returns: the same value as far as Airflow can carry it.
         """
-        return json_safe(value, mask=self._long)
+        return self.carrier().fit(value)
+
+    def carrier(self) -> Carrier:
+        """Return what does :meth:`json`, and counts what it had to change."""
+        return Carrier(self._long)
 
     def _long(self, text: str) -> str:
         for secret in self.secrets:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_ft_events.events import Event, flat_values, is_number, json_safe, one_line
+from airflow_ft_events.events import Event, flat_values, is_number, one_line
 from airflow_ft_events.gate.conditions import Condition, Metric, Negative, Number, Term, metrics_in, shown
 
 SHOWN_NAMES = 20
@@ -49,18 +49,15 @@ class ConditionResult:
     reason: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the result as plain JSON values, by the names above."""
-        found: dict[str, Any] = json_safe(
-            {
-                "condition": self.condition,
-                "value": self.value,
-                "limit": self.limit,
-                "step": self.step,
-                "passed": self.passed,
-                "reason": self.reason,
-            }
-        )
-        return found
+        """Return the result, by the names above; Airflow cannot carry a value that is NaN or infinite."""
+        return {
+            "condition": self.condition,
+            "value": self.value,
+            "limit": self.limit,
+            "step": self.step,
+            "passed": self.passed,
+            "reason": self.reason,
+        }
 
 
 def evaluate(conditions: Sequence[Condition], events: Iterable[Event]) -> list[ConditionResult]:

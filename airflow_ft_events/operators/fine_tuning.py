@@ -104,10 +104,18 @@ class FineTuningEventsOperator(SettledLogOperator):
         matched = len(kept)
         if self.max_events is not None:
             kept = kept[-self.max_events :]
-        found = [hook.redact.json(event.raw) for event in kept]
+        carrier = hook.redact.carrier()
+        found = [carrier.fit(event.raw) for event in kept]
         self._check_size(found)
         summary = self._summary(kept, read, job=job, hook=hook)
-        summary |= {"matched": matched, "newer_than_found": feed.found}
+        summary |= {"matched": matched, "newer_than_found": feed.found, "changed": carrier.changed}
+        if carrier.changed:
+            self.log.warning(
+                "Job %s: Airflow cannot carry %d values of these events, so they were changed; an "
+                "archive keeps them.",
+                self.job_id,
+                carrier.changed,
+            )
         if feed.found is False:
             self.log.warning(
                 "Job %s: its log no longer has event %r; the whole log was read.", self.job_id, newer_than

@@ -220,12 +220,14 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
             # names of metrics come from the server
             row["reason"] = hook.redact.text(row["reason"]) if row["reason"] else None
         violated = sum(not row["passed"] for row in rows)
-        decision = {
-            "job_id": self.job_id,
-            "outcome": outcome.outcome.value,
-            "passed": outcome.succeeded and not violated,
-            "conditions": rows,
-        }
+        decision: dict[str, Any] = hook.redact.json(
+            {
+                "job_id": self.job_id,
+                "outcome": outcome.outcome.value,
+                "passed": outcome.succeeded and not violated,
+                "conditions": rows,
+            }
+        )
         task = context["ti"]
         task.xcom_push(key="decision", value=decision)
         ended = f"Job {self.job_id} {_ended(outcome)} (decided by its {outcome.decided_by})"

@@ -338,7 +338,10 @@ class FineTuningEventsSensor(BaseSensorOperator):
         )
         if self.raise_on_failure and not outcome.succeeded:
             raise self._job_error(outcome, events)
-        found: dict[str, Any] = self._worker_hook().redact.json(outcome.as_dict())
+        carrier = self._worker_hook().redact.carrier()
+        found: dict[str, Any] = carrier.fit(outcome.as_dict())
+        if carrier.changed:
+            self.log.warning("Airflow cannot carry %d values of this result; changed.", carrier.changed)
         return found
 
     def _worker_hook(self) -> FineTuningHook:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_ft_events.archive.layout import INFER, check_path, layout_of
+from airflow_ft_events.connection.carried import carried
 from airflow_ft_events.errors import FineTuningInputError
 from airflow_ft_events.operators.settled import SettledLogOperator
 from airflow_ft_events.parameters import DEFAULT_CONN_ID, check_job_id, is_template
@@ -114,7 +115,7 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
                     self.job_id,
                     kept.count,
                 )
-                return kept.as_dict()
+                return carried(kept.as_dict())
         return super().execute(context)
 
     def _writer(self) -> ArchiveWriter:

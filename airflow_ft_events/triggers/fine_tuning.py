@@ -14,6 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_ft_events.api.bookmark import Bookmark
 from airflow_ft_events.api.calls import ReadAgain, aconverse
 from airflow_ft_events.clock import clock
+from airflow_ft_events.connection.carried import carried
 from airflow_ft_events.errors import FineTuningError, FineTuningInputError
 from airflow_ft_events.events import Order, one_line, short_utc
 from airflow_ft_events.hooks.client import import_off_loop, not_read_again
@@ -127,7 +128,7 @@ class FineTuningEventsTrigger(BaseTrigger):
             text = f"The wait for job {self.job_id} broke off: {type(error).__name__}. See the trigger's log."
             broken = FineTuningError(text, job_id=self.job_id, conn_id=self.conn_id)
             came_to = {"kind": "error", "error": broken.as_dict()}
-        yield TriggerEvent({"job_id": self.job_id, **came_to})  # type: ignore[no-untyped-call]
+        yield TriggerEvent(carried({"job_id": self.job_id, **came_to}))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Cancel the job, if ``cancel_on_kill`` is set: a user marked or cleared the task (Airflow 3.3)."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from airflow_ft_events.connection.carried import carried
 from airflow_ft_events.errors import FineTuningApiError
-from airflow_ft_events.events import json_safe
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.transport import aio, bounded_http
 from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
@@ -72,7 +72,7 @@ def test_an_answer_that_drips_ends_as_a_timeout(
 
 def test_non_finite_numbers_become_null_at_any_depth() -> None:
     given = {"a": math.nan, "b": [1.5, -math.inf, {"c": math.inf}], "d": "NaN", "e": 7}
-    assert json_safe(given) == {"a": None, "b": [1.5, None, {"c": None}], "d": "NaN", "e": 7}
+    assert carried(given) == {"a": None, "b": [1.5, None, {"c": None}], "d": "NaN", "e": 7}
 
 
 def test_a_session_knows_the_root_and_never_waits_for_ever(simulated: Any, connect: Any, mocker: Any) -> None:

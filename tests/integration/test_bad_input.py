@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowSensorTimeout
 
-from airflow_ft_events.events import json_safe
+from airflow_ft_events.connection.carried import carried
 from airflow_ft_events.exceptions import FineTuningAnswerError, FineTuningInputError
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.operators.fine_tuning import FineTuningEventsOperator
@@ -325,7 +325,7 @@ def test_an_odd_event_is_kept_as_it_came_and_breaks_no_wait(
     connect(odd_server(answer))
     result = follow(mode, "ftjob-1")
     assert result["outcome"] == "succeeded"
-    assert result["last_event"] == json_safe(event)  # no database takes Infinity
+    assert result["last_event"] == carried(event)  # no database takes Infinity
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
-from airflow_ft_events.events import json_safe, metrics_table
+from airflow_ft_events.connection.carried import carried
+from airflow_ft_events.events import metrics_table
 from airflow_ft_events.exceptions import (
     FineTuningAnswerError,
     FineTuningApiError,
@@ -134,7 +135,7 @@ def test_a_last_loss_that_is_not_a_number_closes_the_gate(value: Any, server: Si
 
 def test_a_nan_that_came_through_xcom_as_null_closes_the_gate(server: Simulator, gate: Any) -> None:
     job_id = ended(server, 0.9, math.nan)
-    events = [json_safe(event) for event in FineTuningHook().list_events(job_id)]
+    events = [carried(event) for event in FineTuningHook().list_events(job_id)]
     with pytest.raises(FineTuningGateViolated, match="train_loss is null"):
         gate(job_id, events=events)
 
