@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from airflow_ft_events.events import epoch_seconds, iso_utc, one_line
+from airflow_ft_events.events import epoch_seconds, iso_utc, one_line, whole_number
 
 
 class Outcome(StrEnum):
@@ -120,8 +120,7 @@ class Job:
     @property
     def trained_tokens(self) -> int | None:
         """How many tokens it was trained on; None if the server does not say."""
-        tokens = self.fields.get("trained_tokens")
-        return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None
+        return whole_number(self.fields.get("trained_tokens"))
 
 
 @dataclass(frozen=True, slots=True)

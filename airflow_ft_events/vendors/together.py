@@ -6,12 +6,11 @@ import re
 from types import MappingProxyType
 from typing import Any
 
-from airflow_ft_events.events import Order, is_number
+from airflow_ft_events.events import Order, epoch_seconds
 from airflow_ft_events.jobs import JobState
 from airflow_ft_events.vendors.base import Meaning, Vendor, signal
 
 _STEPS = ("train/global_step", "eval/global_step", "global_step")
-_NS = 1e9
 
 
 class _Together(Vendor):
@@ -22,10 +21,9 @@ class _Together(Vendor):
         own = (*_STEPS, "timestamp")
         data = {_name_of(name): value for name, value in row.items() if name not in own}
         steps = [row[name] for name in _STEPS if name in row]
-        at: Any = row.get("timestamp")
         return {
             "type": "metrics",
-            "created_at": at / _NS if is_number(at) else None,
+            "created_at": epoch_seconds(row.get("timestamp")),
             "data": {"step": steps[0], **data} if steps else data,
             "row": row,
         }

@@ -88,6 +88,11 @@ def test_a_fact_of_any_kind_never_breaks_the_outcome(name: str, value: Any) -> N
     assert JobOutcome.from_dict(json.loads(json.dumps(found.as_dict()))) == found
 
 
+def test_numbers_and_times_that_are_written_as_text_are_read() -> None:
+    found = outcome_of({"status": "succeeded", "trained_tokens": "5768", "finished_at": "1700000000000"})
+    assert (found.trained_tokens, found.finished_at) == (5768, "2023-11-14T22:13:20+00:00")
+
+
 def test_an_outcome_survives_the_way_from_the_trigger_to_the_worker() -> None:
     found = outcome_of(
         {"status": "failed", "error": {"code": "bad", "message": "m"}, "finished_at": 5}, Outcome.FAILED

@@ -6,17 +6,18 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
+
+from airflow_ft_events.events.numbers import flat_numbers, is_number, whole_number
+from airflow_ft_events.events.times import epoch_seconds, iso_utc
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 _NO_ID = re.compile(r"[\x00\ud800-\udfff]")
 """What no database keeps, and no URL carries: an id with such a character is none."""
 _STEP_IN_MESSAGE = re.compile(r"Step (\d{1,15})(?:/(\d{1,15}))?\b")
-_DEEPEST = 20
 _LEVELS = {
     "legacy_info": "info",
     "legacy_iwarning": "warn",
@@ -56,100 +57,6 @@ def level_of(word: object) -> str:
     """
     level = str(word or "").strip().lower()
     return _LEVELS.get(level, level)
-
-
-def epoch_seconds(value: object) -> float | None:
-    """
-    Read a point in time as servers write it.
-
-    :param value: seconds since 1970 (number or digits) or an ISO 8601 string (Together).
-    :returns: seconds since 1970, above 0 and below 1e11; None for anything else.
-    """
-    if isinstance(value, str):
-        value = _written_seconds(value.strip())
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    # a server without a time writes 0 or the year 1, and an end so long ago would be believed at once
-    return float(value) if 0 < value < 1e11 else None
-
-
-def _written_seconds(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-def _whole(value: object) -> int | None:
-    """Read a number of steps; None for one that no training reaches, which would break arithmetic."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
-        return int(value)
-    return None
-
-
-def iso_utc(seconds: float | None) -> str | None:
-    """
-    Format a point in time for people and warehouses.
-
-    :param seconds: seconds since 1970, or None.
-    :returns: ISO 8601 in UTC, such as ``2026-01-31T12:00:00+00:00``; None for None or a year out of range.
-    """
-    if seconds is None:
-        return None
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat()
-    except (OverflowError, OSError, ValueError):
-        return None
-
-
-def short_utc(seconds: float | None) -> str | None:
-    """
-    Format a point in time for a log line.
-
-    :param seconds: seconds since 1970, or None.
-    :returns: such as ``2026-01-31T12:00:00Z``; None for None or a year out of range.
-    """
-    written = iso_utc(seconds)
-    return f"{written[:19]}Z" if written else None
-
-
-def flat_values(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """
-    Walk the values in an event's data; nested names are joined by dots, more than 20 levels left out.
-
-    :param data: the event's ``data``.
-    :param prefix: what to put before each name.
-    :returns: pairs of name and value, in the data's order.
-    """
-    for name, value in data.items():
-        if not isinstance(value, Mapping):
-            yield f"{prefix}{name}", value
-        elif prefix.count(".") < _DEEPEST:
-            yield from flat_values(value, f"{prefix}{name}.")
-
-
-def is_number(value: object) -> bool:
-    """
-    Return whether a value counts as a number; bools and integers too large for a float do not.
-
-    :param value: a value read from JSON; NaN and Infinity are numbers here.
-    """
-    return isinstance(value, float) or (type(value) is int and abs(value) < 1e300)
-
-
-def flat_numbers(data: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
-    """
-    Walk the numbers in an event's data, named as :func:`flat_values` names them. Lists are left out.
-
-    :param data: the event's ``data``.
-    :returns: pairs of name and number, in the data's order.
-    """
-    return ((name, value) for name, value in flat_values(data) if is_number(value))
 
 
 def server_id(raw: Mapping[str, Any]) -> str | None:
@@ -225,7 +132,7 @@ class Event:
     @property
     def step(self) -> int | None:
         """The training step that the event reports, from its data or else from ``Step 5/100: …``."""
-        step = _whole(self.data.get("step"))
+        step = whole_number(self.data.get("step"))
         if step is not None:
             return step
         found = _STEP_IN_MESSAGE.match(self.message)
@@ -234,7 +141,7 @@ class Event:
     @property
     def total_steps(self) -> int | None:
         """How many steps the training has, if the event says so."""
-        total = _whole(self.data.get("total_steps"))
+        total = whole_number(self.data.get("total_steps"))
         if total is not None:
             return total
         found = _STEP_IN_MESSAGE.match(self.message)
