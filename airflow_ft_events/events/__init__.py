@@ -26,6 +26,7 @@ from airflow_ft_events.events.numbers import (
     number_of,
     whole_number,
 )
+from airflow_ft_events.events.steps import counts_steps
 from airflow_ft_events.events.times import epoch_seconds, iso_utc, short_utc
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "EventPage",
     "Order",
     "content_hash",
+    "counts_steps",
     "epoch_seconds",
     "flat_numbers",
     "flat_values",

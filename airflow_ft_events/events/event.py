@@ -12,12 +12,15 @@ from enum import StrEnum
 from typing import Any
 
 from airflow_ft_events.events.numbers import flat_numbers, is_number, whole_number
+from airflow_ft_events.events.steps import measures, shows_progress, step_in, total_in
 from airflow_ft_events.events.times import epoch_seconds, iso_utc
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 _NO_ID = re.compile(r"[\x00\ud800-\udfff]")
 """What no database keeps, and no URL carries: an id with such a character is none."""
 _STEP_IN_MESSAGE = re.compile(r"Step (\d{1,15})(?:/(\d{1,15}))?\b")
+_METRICS_TYPE = re.compile(r"(?:(?:train|training|eval|evaluation|valid|validation)[^a-z]?)?metrics?")
+_PROGRESS_TYPES = ("progress", "training_progress", "step", "training_step", "train_step")
 _LEVELS = {
     "legacy_info": "info",
     "legacy_iwarning": "warn",
@@ -126,22 +129,51 @@ class Event:
 
     @property
     def is_metrics(self) -> bool:
-        """Whether the event reports training progress and not a message."""
-        return self.type == "metrics" or self.step is not None
+        """
+        Whether the event reports training progress and not a message: its type decides.
+
+        Without a type, an event with a message of its own is a message if its level is above info, or if its
+        data measure nothing and only say at which step; so is one with a type of its server's own.
+        """
+        kind = self.raw.get("type")
+        if kind == "metrics":
+            return True
+        if kind == "message":
+            return False
+        return self._reads_as_metrics(str(kind or "").lower())
+
+    def _reads_as_metrics(self, kind: str) -> bool:
+        """Decide for an event without a type, or with one of a server's own."""
+        if _METRICS_TYPE.fullmatch(kind):
+            return True
+        message, data, level = self.message, self.data, self.level
+        if kind == "message" or (level == "error" and message):
+            return False
+        if _STEP_IN_MESSAGE.match(message):
+            return level != "warn" or "=" in message
+        if not data or self.step is None:
+            return False
+        if not message:
+            return True
+        return (not kind or kind in _PROGRESS_TYPES) and level != "warn" and measures(data)
 
     @property
     def step(self) -> int | None:
-        """The training step that the event reports, from its data or else from ``Step 5/100: …``."""
-        step = whole_number(self.data.get("step"))
+        """The training step that the event names, in its data or else as ``Step 5/100: …``."""
+        data, message = self.data, self.message
+        step = whole_number(data.get("step"))
         if step is not None:
             return step
-        found = _STEP_IN_MESSAGE.match(self.message)
-        return int(found[1]) if found else None
+        found = _STEP_IN_MESSAGE.match(message)
+        if data:
+            is_report = self.raw.get("type") == "metrics" or not message or shows_progress(data)
+            step = step_in(data, steps_so_far=is_report and not found)
+        return int(found[1]) if found and step is None else step
 
     @property
     def total_steps(self) -> int | None:
         """How many steps the training has, if the event says so."""
-        total = whole_number(self.data.get("total_steps"))
+        total = total_in(self.data)
         if total is not None:
             return total
         found = _STEP_IN_MESSAGE.match(self.message)
@@ -149,8 +181,20 @@ class Event:
 
     @property
     def metrics(self) -> dict[str, int | float]:
-        """The numbers in the event's data by name, nested names joined by dots."""
-        return dict(flat_numbers(self.data)) if self.is_metrics else {}
+        """
+        The numbers in the event's data by name, nested names joined by dots.
+
+        Step and total are there as ``step`` and ``total_steps`` too if the data have other names for them.
+        """
+        if not self.is_metrics:
+            return {}
+        data = self.data
+        numbers = dict(flat_numbers(data))
+        if data and "step" not in numbers:
+            named = step_in(data, steps_so_far=True) is not None
+            counted = {"step": self.step if named else None, "total_steps": total_in(data)}
+            numbers |= {name: count for name, count in counted.items() if count is not None}
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)

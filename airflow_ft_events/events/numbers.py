@@ -79,8 +79,9 @@ def flat_numbers(data: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
     :returns: pairs of name and number, in the data's order.
     """
     for name, value in flat_values(data):
-        number = number_of(value)
-        if number is not None:
+        if type(value) is float:
+            yield name, value
+        elif (number := number_of(value)) is not None:
             yield name, number
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_ft_events.events import Event, flat_values, is_number, one_line
+from airflow_ft_events.events import Event, flat_values, is_number, number_of, one_line
 from airflow_ft_events.gate.conditions import Condition, Metric, Negative, Number, Term, metrics_in, shown
 
 SHOWN_NAMES = 20
@@ -89,13 +89,16 @@ class _MetricLog:
         for event in events:
             if not event.is_metrics:
                 continue
-            step = event.step
-            for name, value in flat_values(event.data):
-                if is_number(value):
-                    self.names.add(name)
+            step, numbers = event.step, event.metrics
+            self.names.update(numbers)
+            reported = list(flat_values(event.data))
+            # the step and the total under these names, where the data have others
+            reported += [(name, numbers[name]) for name in numbers.keys() - dict(reported).keys()]
+            for name, value in reported:
                 if name in wanted:
                     # other values are kept too: an older number must not replace them
-                    self._series.setdefault(name, []).append((step, value))
+                    number = number_of(value)
+                    self._series.setdefault(name, []).append((step, value if number is None else number))
 
     def reported(self, name: str) -> bool:
         return name in self._series

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from airflow_ft_events.events import Event, last_metrics, metrics_table, one_line
+from airflow_ft_events.events import Event, counts_steps, last_metrics, metrics_table, one_line
 from airflow_ft_events.vendors import VENDORS, Meaning
 from airflow_ft_events.vendors.base import READ_OF_MESSAGE
 
@@ -21,7 +21,6 @@ _FEWEST, _MOST = 200, 2_000
 _SMOOTHED_FROM = 80
 _SMOOTH_POINTS = 300
 _READ_BACK = 300
-_COUNTERS = {"step", "total_steps"}
 
 
 class Role(StrEnum):
@@ -221,7 +220,7 @@ def read_log(given: Iterable[Any]) -> LogView:
         events.append(known)
     end, outcome = _end_of(events)
     curves = _curves_of(metrics_table(events))
-    last = {name: value for name, value in last_metrics(events).items() if name not in _COUNTERS}
+    last = {name: value for name, value in last_metrics(events).items() if not counts_steps(name)}
     return LogView(events, curves, _marks_of(events, end, outcome), end, outcome, from_messages, last)
 
 
@@ -236,7 +235,9 @@ def is_said(event: Event) -> bool:
 
 
 def _with_numbers_of_message(event: Event) -> Event:
-    if event.step is None or event.level in ("warn", "error") or event.data.keys() - _COUNTERS:
+    if not event.is_metrics or event.step is None or event.level in ("warn", "error"):
+        return event
+    if not all(map(counts_steps, event.data)):
         return event
     numbers = {
         _name_of(words): float(number)
@@ -257,10 +258,10 @@ def _curves_of(rows: Sequence[Mapping[str, int | float]]) -> list[Curve]:
     curves: dict[str, Curve] = {}
     for row in rows:
         for name, value in row.items():
-            if name in _COUNTERS:
-                continue
             curve = curves.get(name)
             if curve is None:
+                if counts_steps(name):
+                    continue
                 curve = curves[name] = Curve(name, _panel_of(name), _role_of(name))
             curve.steps.append(int(row["step"]))
             curve.values.append(float(value))

@@ -17,6 +17,7 @@ from airflow_ft_events.events import (
     identify,
     iso_utc,
     last_metrics,
+    metrics_table,
     number_of,
     one_line,
     order_of,
@@ -90,7 +91,7 @@ def test_a_field_of_any_kind_never_breaks_the_view(name: str, value: Any) -> Non
     check_view({"id": "ftevent-1", "message": "Step 3/9: training loss=1", "created_at": 1, name: value})
 
 
-@pytest.mark.parametrize("name", ["step", "total_steps", "train_loss", "error_code", "error_param"])
+@pytest.mark.parametrize("name", ["step", "steps", "total_steps", "max_steps", "train_loss", "error_code"])
 @pytest.mark.parametrize("value", ODD, ids=range(len(ODD)))
 def test_data_of_any_kind_never_breaks_the_view(name: str, value: Any) -> None:
     check_view({"type": "metrics", "data": {name: value}})
@@ -150,6 +151,18 @@ def test_a_level_is_one_of_three_or_the_servers_own_word(raw: dict[str, Any], le
         ({"message": "Checkpoint created at step 10"}, None, None, False),
         ({"data": {"step": True}}, None, None, False),
         ({"data": {"step": "5", "total_steps": " 9 "}}, 5, 9, True),
+        ({"data": {"current_steps": 5, "total_steps": 9}}, 5, 9, True),
+        ({"data": {"global_step": "5", "max_steps": "9"}}, 5, 9, True),
+        ({"data": {"train/global_step": 5, "seconds/step": 2}}, 5, None, True),
+        ({"data": {"currentStep": 5, "steps": 9}}, 5, None, True),
+        ({"data": {"iteration": 5, "total_iterations": 9}}, 5, 9, True),
+        ({"data": {"steps": 5}}, 5, None, True),
+        ({"type": "metrics", "message": "Training", "data": {"steps": 5}}, 5, None, True),
+        ({"message": "Training", "data": {"steps": 5, "eval_loss": 1}}, 5, None, True),
+        ({"message": "Step 5/9: training loss=1", "data": {"steps": 9, "loss": 1}}, 5, 9, True),
+        ({"message": "Training begins", "data": {"steps": 900, "batch_size": 8}}, None, None, False),
+        ({"data": {"seconds/step": 2, "samples_per_step": 3}}, None, None, False),
+        ({"data": {"step": None, "iteration": 5}}, 5, None, True),
         ({"type": "metrics"}, None, None, True),
         ({"type": "message", "data": {}}, None, None, False),
         ({}, None, None, False),
@@ -160,6 +173,55 @@ def test_the_step_is_read_from_the_data_or_else_from_the_message(
 ) -> None:
     event = Event(raw, "a")
     assert (event.step, event.total_steps, event.is_metrics) == (step, total, is_metrics)
+
+
+LOSS = {"step": 5, "train_loss": 0.5}
+LINE = "Step 5/100: training loss=0.50"
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_metrics"),
+    [
+        # its type decides
+        ({"type": "metrics", "message": "Slow", "level": "warn", "data": {}}, True),
+        ({"type": "METRICS", "message": "Slow", "data": LOSS}, True),
+        ({"type": "train_metrics", "message": "Slow", "data": LOSS}, True),
+        ({"type": "message", "message": "Saved", "data": LOSS}, False),
+        ({"type": "Message", "message": LINE, "data": LOSS}, False),
+        ({"type": "message", "message": "Out of memory", "level": "error", "data": {"step": 5}}, False),
+        # a type of the server's own: a message of its own is a message
+        ({"type": "CHECKPOINT_SAVE", "message": "Saved", "data": LOSS}, False),
+        ({"type": "progress", "message": "Training", "data": LOSS}, True),
+        ({"type": "progress", "message": "Uploading", "data": {}}, False),
+        ({"type": "log", "message": "", "data": LOSS}, True),
+        ({"type": "log", "message": LINE, "data": None}, True),
+        # no type: the level, then what the data measure
+        ({"message": "Training", "data": LOSS}, True),
+        ({"message": "Training", "level": "info", "data": LOSS}, True),
+        ({"message": "Slow", "level": "warning", "data": LOSS}, False),
+        ({"message": "Out of memory", "level": "error", "data": LOSS}, False),
+        ({"message": "Saved", "data": {"step": 5, "total_steps": 9, "epoch": 1, "path": "x"}}, False),
+        ({"level": "warn", "data": LOSS}, True),
+        ({"message": LINE, "level": "warn"}, True),
+        ({"message": "Step 5: gradients overflow", "level": "warn", "data": {"step": 5}}, False),
+        ({"message": "Step 5: code=2", "level": "error", "data": {"step": 5}}, False),
+    ],
+)
+def test_an_event_is_metrics_or_a_message_by_its_type_or_else_by_what_it_says(
+    raw: dict[str, Any], is_metrics: bool
+) -> None:
+    event = Event(raw, "a")
+    assert event.is_metrics is is_metrics
+    assert is_metrics or event.metrics == {}
+    assert metrics_table([event]) == ([{"step": 5} | event.metrics] if is_metrics and event.metrics else [])
+
+
+def test_step_and_total_are_among_the_metrics_under_one_name_beside_the_servers_own() -> None:
+    raw = {"type": "metrics", "data": {"current_steps": "5", "max_steps": 9, "loss": "0.5"}}
+    found = {"current_steps": 5, "max_steps": 9, "loss": 0.5, "step": 5, "total_steps": 9}
+    assert Event(raw, "a").metrics == found
+    assert metrics_table([raw]) == [found]
+    assert raw["data"] == {"current_steps": "5", "max_steps": 9, "loss": "0.5"}
 
 
 @pytest.mark.parametrize(

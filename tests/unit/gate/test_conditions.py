@@ -295,8 +295,8 @@ def test_a_condition_error_is_an_input_error_and_survives_pickling() -> None:
         (INF, "Infinity"),
         (-INF, "-Infinity"),
         (None, "null"),
-        ("NaN", "text, not a number"),
-        ("0.1", "text, not a number"),
+        ("NaN", "NaN"),
+        ("soon", "text, not a number"),
         (True, "a boolean, not a number"),
         ([0.1], "a list, not a number"),
         (10**400, "too large, not a number"),
@@ -315,7 +315,7 @@ def test_a_last_value_that_is_not_a_number_violates_every_comparison_and_is_name
         assert "at step 3" in finding.reason
 
 
-@pytest.mark.parametrize("value", [NAN, INF, -INF, None, "NaN"])
+@pytest.mark.parametrize("value", [NAN, INF, -INF, None, "NaN", "soon"])
 @pytest.mark.parametrize("function", ["min", "max", "mean"])
 def test_lowest_highest_and_mean_do_not_look_past_a_value_that_is_no_number(
     value: Any, function: str
@@ -324,6 +324,15 @@ def test_lowest_highest_and_mean_do_not_look_past_a_value_that_is_no_number(
     assert (finding.passed, finding.step, finding.value) == (False, 2, None)
     assert finding.reason is not None
     assert "at step 2" in finding.reason
+
+
+def test_a_number_that_is_written_as_text_is_judged_at_its_step() -> None:
+    raw = {"type": "metrics", "message": "", "data": {"current_steps": "7", "loss": "0.52"}}
+    for text in ("loss <= 0.52", "mean(loss) > 0.5", "step == 7", "current_steps == 7"):
+        assert judged(text, [Event(raw, "a")]).passed
+    assert not judged("step == 7", [Event(raw, "a"), Event({**raw, "data": {"step": None}}, "b")]).passed
+    refused = judged("loss < 0.5", [Event(raw, "a")])
+    assert (refused.passed, refused.value, refused.step) == (False, 0.52, 7)
 
 
 def test_a_last_value_counts_even_after_one_that_was_not_a_number() -> None:

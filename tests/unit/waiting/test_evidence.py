@@ -105,6 +105,12 @@ def test_an_event_that_claims_no_end_or_was_taken_back_never_stands(events: list
     assert verdicts(events, vendor=vendor, at=[DAY * 365]) == [None]
 
 
+@pytest.mark.parametrize("said", [{"type": "message"}, {"level": "warn"}, {}], ids=str)
+def test_a_message_that_names_a_step_takes_no_success_back(said: dict[str, str]) -> None:
+    later = event(160, "Checkpoint saved", data={"step": 900}, **said)
+    assert verdicts([event(100, SUCCESS), later], vendor="openai", at=[DAY]) == [Outcome.SUCCEEDED]
+
+
 def test_an_error_level_event_announces_nothing() -> None:
     evidence = Evidence(vendor=VENDORS["openai"])
     evidence.take([error(100, "bad")], seen_at=0)
