@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from airflow_ft_events.events import Event, one_line, short_utc
+from airflow_ft_events.events import Event, counts_steps, one_line, short_utc
 
 LogEvents = Literal["messages", "all", "none"]
 Line = tuple[str, str]
-_LOSSES = ("train_loss", "train_mean_reward", "valid_loss", "full_valid_loss")
+# The most telling first; the line shows the first of these groups that the job reports.
+_GROUPS = (re.compile(r"loss|reward", re.IGNORECASE), re.compile(r"accura|score|perplexity", re.IGNORECASE))
+_FAULTS = re.compile(r"error|unresponsive|invalid|failure", re.IGNORECASE)
+_ROLES = (re.compile(r"full", re.IGNORECASE), re.compile(r"valid|eval|test", re.IGNORECASE))
+_MOST_NUMBERS = 4
 _LOGGED_AS = {"warn": "warning", "error": "error"}
 
 
@@ -59,13 +64,12 @@ class TaskLog:
             self._first = (step, at)
 
     def _progress(self, event: Event) -> str:
-        """One line: step, total, loss, rate, and the time left if the total is known."""
+        """One line: step, total, what is measured, rate, and the time left if the total is known."""
         step, total = event.step, event.total_steps
+        measured = [f"{one_line(name, limit=60)} {value:.4g}" for name, value in _telling(event.metrics)]
         if step is None:
-            return one_line(event.message) or "Training goes on."
-        parts = [f"Step {step}/{total}" if total else f"Step {step}"]
-        metrics = event.metrics
-        parts += [f"{name} {metrics[name]:.4g}" for name in _LOSSES if name in metrics]
+            return one_line(event.message) or ", ".join(measured) or "Training goes on."
+        parts = [f"Step {step}/{total}" if total else f"Step {step}", *measured]
         if len(parts) == 1 and ": " in event.message:
             parts.append(one_line(event.message.partition(": ")[2], limit=120))
         rate = self._rate(step, event.created_at)
@@ -79,6 +83,19 @@ class TaskLog:
         if self._first is None or at is None or at <= self._first[1] or step <= self._first[0]:
             return None
         return (step - self._first[0]) / (at - self._first[1])
+
+
+def _telling(metrics: Mapping[str, int | float]) -> list[tuple[str, int | float]]:
+    """The numbers that say most about the training: losses and rewards, else scores, else what there is."""
+    ranked = sorted((_rank(name), at, name) for at, name in enumerate(metrics) if not counts_steps(name))
+    return [(name, metrics[name]) for rank, _, name in ranked if rank[:2] == ranked[0][0][:2]][:_MOST_NUMBERS]
+
+
+def _rank(name: str) -> tuple[int, bool, int]:
+    groups = () if _FAULTS.search(name) else _GROUPS
+    group = next((at for at, words in enumerate(groups) if words.search(name)), len(_GROUPS))
+    role = next((len(_ROLES) - at for at, words in enumerate(_ROLES) if words.search(name)), 0)
+    return group, "." in name, role
 
 
 def _line(event: Event) -> Line:

@@ -71,6 +71,19 @@ def test_events_of_one_second_keep_the_servers_order(kit: Any, newest_first: boo
     assert kit.walk(feed_of(kit), server).collected() == log
 
 
+@BOTH_ORDERS
+def test_a_log_that_mixes_units_and_notations_of_time_is_not_turned_round(
+    kit: Any, newest_first: bool
+) -> None:
+    at = 1_700_000_000
+    times = [at, (at + 1) * 1000, str(at + 2), "2023-11-14 22:13:23 UTC", (at + 4) * 10**9, at + 5]
+    log = [kit.event(number) | {"created_at": time} for number, time in enumerate(times)]
+    for vendor in ("openai", "nebius"):  # whichever order is expected
+        feed = kit.walk(feed_of(kit, page_size=4, vendor=vendor), kit.server(log, newest_first=newest_first))
+        assert feed.collected() == log
+        assert feed.order is (NEWEST if newest_first else OLDEST)
+
+
 def test_the_vendors_order_counts_where_no_page_can_tell(kit: Any) -> None:
     log = kit.log(12, gap=0)
     newest = kit.walk(feed_of(kit, page_size=5), kit.server(log))

@@ -150,6 +150,22 @@ def test_numbers_of_very_different_size_do_not_share_a_scale_at_first() -> None:
     }
 
 
+def test_numbers_in_text_and_steps_under_other_names_are_drawn_without_a_loss_too() -> None:
+    data = {"current_steps": "5", "max_steps": 9, "train_reward": "0.25", "note": "x"}
+    view = read_log([{"type": "metrics", "message": "", "data": data}])
+    assert [(curve.name, curve.panel, curve.steps, curve.values) for curve in view.curves] == [
+        ("train_reward", "Reward", [5], [0.25])
+    ]
+    assert view.last == {"train_reward": 0.25}
+
+
+def test_a_message_that_names_a_step_is_marked_there_and_makes_no_curve() -> None:
+    raw = {"type": "message", "message": "Checkpoint created: loss=0.5", "data": {"step": 5, "loss": 0.5}}
+    view = read_log([raw])
+    assert [(mark.row, mark.step) for mark in view.marks] == [(Row.CHECKPOINT, 5)]
+    assert (view.curves, view.from_messages) == ([], False)
+
+
 def test_a_panel_draws_a_limited_number_of_metrics_and_the_figure_counts_the_rest() -> None:
     names = {f"loss_{number:02}": float(number) for number in range(MOST_IN_PANEL + 5)}
     figure = training_figure([metrics(1, **names)])

@@ -73,6 +73,44 @@ def test_a_progress_line_says_what_is_known(first: Event, last: Event, line: str
     assert line in TaskLog("messages").lines([first, last])[0][1]
 
 
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (
+            {"full_valid_loss": 3, "valid_loss": 2, "loss": 1},
+            "Step 7, loss 1, valid_loss 2, full_valid_loss 3",
+        ),
+        ({"loss": "0.52", "accuracy": 0.9, "learning_rate": 1e-5}, "Step 7, loss 0.52"),
+        (
+            {"full_valid_mean_reward": 0.75, "train_mean_reward": 0.5, "unresponsive_rewards": 0},
+            "Step 7, train_mean_reward 0.5, full_valid_mean_reward 0.75",
+        ),
+        ({"scores": {"train_reward_mean": 0.5}, "samples": 8}, "Step 7, scores.train_reward_mean 0.5"),
+        ({"epoch": 2, "eval_accuracy": 0.9, "accuracy": 1}, "Step 7, accuracy 1, eval_accuracy 0.9"),
+        ({"lr": 0.1, "max_steps": 9}, "Step 7/9, lr 0.1"),
+        (
+            {f"reward_{number}": number for number in range(9)},
+            "Step 7, reward_0 0, reward_1 1, reward_2 2, reward_3 3",
+        ),
+        ({}, "Step 7"),
+        ({"step": None, "reward": 0.5}, "reward 0.5"),
+    ],
+)
+def test_the_progress_line_shows_what_the_job_measures_losses_and_rewards_first(
+    data: dict[str, Any], line: str
+) -> None:
+    event = message(0, "", type="metrics", data={"step": 7} | data)
+    assert TaskLog("messages").lines([event]) == [("info", line)]
+
+
+@pytest.mark.parametrize("fields", [{"type": "message"}, {"level": "warning"}, {}], ids=str)
+def test_a_message_that_names_a_step_is_logged(fields: dict[str, str]) -> None:
+    event = message(0, "Checkpoint saved", data={"step": 7, "total_steps": 9}, **fields)
+    for quiet in (False, "level" in fields):
+        ((_, line),) = TaskLog("messages", quiet=quiet).lines([event])
+        assert line == "2027-01-15T08:00:00Z Checkpoint saved"
+
+
 def test_without_a_total_no_time_left_is_guessed() -> None:
     assert "left" not in TaskLog("messages").lines([step(0, 1), step(60, 30)])[0][1]
 
@@ -139,6 +177,7 @@ def test_no_message_type_or_metric_can_forge_a_line(mode: Any, text: str) -> Non
         message(3, text, type="metrics"),
         message(4, "x", level=text),
         message(text, "y"),
+        message(5, "", type="metrics", data={"step": 1, f"loss {text}": 1}),
     ]
     for event in events:
         for level, line in TaskLog(mode).lines([event]):
