@@ -144,18 +144,18 @@ class Event:
 
     def _reads_as_metrics(self, kind: str) -> bool:
         """Decide for an event without a type, or with one of a server's own."""
-        if _METRICS_TYPE.fullmatch(kind):
-            return True
-        message, data, level = self.message, self.data, self.level
-        if kind == "message" or (level == "error" and message):
-            return False
-        if _STEP_IN_MESSAGE.match(message):
-            return level != "warn" or "=" in message
-        if not data or self.step is None:
+        if kind and (kind == "message" or _METRICS_TYPE.fullmatch(kind)):
+            return kind != "message"
+        message, data = self.message, self.data
+        names_step = _STEP_IN_MESSAGE.match(message)
+        if not names_step and (not data or self.step is None):
             return False
         if not message:
             return True
-        return (not kind or kind in _PROGRESS_TYPES) and level != "warn" and measures(data)
+        level = self.level
+        if names_step:
+            return level != "error" and (level != "warn" or "=" in message)
+        return (not kind or kind in _PROGRESS_TYPES) and level not in ("warn", "error") and measures(data)
 
     @property
     def step(self) -> int | None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events import events
 from airflow_ft_events.api import matching
 from airflow_ft_events.api.bookmark import KEPT, Bookmark
 from airflow_ft_events.api.exchange import ApiRequest, ApiResponse
@@ -19,7 +18,7 @@ from airflow_ft_events.errors import (
     FineTuningJobNotFound,
     FineTuningPagingError,
 )
-from airflow_ft_events.events import Order, content_hash
+from airflow_ft_events.events import Order, content_hash, event
 
 NEWEST, OLDEST = Order.NEWEST_FIRST, Order.OLDEST_FIRST
 BOTH_ORDERS = pytest.mark.parametrize("newest_first", [True, False], ids=["newest-first", "oldest-first"])
@@ -398,7 +397,7 @@ def test_a_long_log_without_ids_is_hashed_only_where_it_is_new(
     newest = first.collected_events(40)
     assert newest == first.collected_events()[-40:]
     hashed: list[Any] = []
-    for module in (events, matching):
+    for module in (event, matching):
         monkeypatch.setattr(module, "content_hash", lambda raw: hashed.append(raw) or content_hash(raw))
     for bookmark in (first.bookmark(newest), Bookmark(ids=(newest[-1].id,))):
         second = kit.walk(feed_of(kit, vendor="together", bookmark=bookmark), server)
