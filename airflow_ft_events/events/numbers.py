@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _DEEPEST = 20
@@ -83,26 +82,3 @@ def flat_numbers(data: Mapping[str, Any]) -> Iterator[tuple[str, int | float]]:
             yield name, value
         elif (number := number_of(value)) is not None:
             yield name, number
-
-
-def json_safe(value: Any, *, mask: Callable[[str], str] | None = None, depth: int = 200) -> Any:
-    """
-    Make a value safe for XCom: databases refuse NaN and Infinity in JSON, and some servers send them.
-
-    :param value: a value read from JSON.
-    :param mask: masks secrets in each text and name; default None, no masking.
-    :param depth: how many levels are kept; deeper ones become None. Default 200.
-    :returns: the same, with None for every number that is not finite.
-    """
-    if depth == 0:
-        return None
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return mask(value) if mask else value
-    if isinstance(value, dict):
-        inner = {name: json_safe(each, mask=mask, depth=depth - 1) for name, each in value.items()}
-        return {mask(name): each for name, each in inner.items()} if mask else inner
-    return (
-        [json_safe(each, mask=mask, depth=depth - 1) for each in value] if isinstance(value, list) else value
-    )
