@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from airflow_ft_events.errors import FineTuningInputError
 from airflow_ft_events.events import one_line
@@ -14,7 +14,9 @@ DEFERRAL_KEY = "deferral"
 DEFAULT_CONN_ID = "fine_tuning_default"
 LOG_EVENTS = ("messages", "all", "none")
 _JINJA_MARKS = ("{{", "{%", "{#")
-_JOB_ID = re.compile(r"[A-Za-z0-9._:-]{1,256}")
+LONGEST_JOB_ID = 512
+_JOB_ID = re.compile(r"[A-Za-z0-9._:/%+=~@-]+")
+_DOTS = re.compile(r"(?:^|/)\.+(?=/|$)")
 
 
 def check_job_id(job_id: object) -> str:
@@ -23,22 +25,44 @@ def check_job_id(job_id: object) -> str:
 
     :param job_id: the value from the Dag, an XCom or a user.
     :returns: the id, unchanged.
-    :raises FineTuningInputError: if it is empty, blank, too long, or contains anything but letters,
-        digits and ``._:-``.
+    :raises FineTuningInputError: if it is empty, blank, longer than 512 characters, contains anything but
+        letters, digits and ``._:-/%+=~@``, or has a part between slashes that is only dots; percent-encoded
+        characters count as what they stand for, however often they are encoded.
     """
-    if isinstance(job_id, str) and _JOB_ID.fullmatch(job_id) and job_id.strip(".") and job_id != "None":
+    if isinstance(job_id, str) and len(job_id) <= LONGEST_JOB_ID and job_id != "None" and _is_safe(job_id):
         return job_id
     if job_id is None or (isinstance(job_id, str) and (not job_id.strip() or job_id == "None")):
         shown = "is empty" if not isinstance(job_id, str) or not job_id else f"is {job_id!r}"
-    elif isinstance(job_id, str) and len(job_id) > 256:
-        shown = f"has {len(job_id)} characters; the maximum is 256"
+    elif isinstance(job_id, str) and len(job_id) > LONGEST_JOB_ID:
+        shown = f"has {len(job_id)} characters; the maximum is {LONGEST_JOB_ID}"
     else:
         shown = f"is {one_line(repr(job_id), limit=80)}"
     raise FineTuningInputError(
-        f"The job_id {shown}. It must be the id of a fine-tuning job, such as ftjob-abc123: 1 to 256 "
-        "letters, digits and ._:- only. If it comes from an XCom or a template, check what the upstream "
-        "task returned."
+        f"The job_id {shown}. It must be the id of a fine-tuning job, such as ftjob-abc123 or an ARN: 1 to "
+        f"{LONGEST_JOB_ID} letters, digits and ._:-/%+=~@ only, and no '..' between slashes. If it comes "
+        "from an XCom or a template, check what the upstream task returned."
     )
+
+
+def _is_safe(job_id: str) -> bool:
+    """Whether an id leads nowhere else, even if each gateway on the way decodes it once more."""
+    while _JOB_ID.fullmatch(job_id) and job_id.strip("/") and not _DOTS.search(job_id):
+        decoded = unquote(job_id)
+        if decoded == job_id:
+            return True
+        job_id = decoded
+    return False
+
+
+def is_same_job(one: str, other: str) -> bool:
+    """
+    Tell whether two ids are of the same job: a gateway may show one percent-encoded that was given plain.
+
+    :param one: an id.
+    :param other: another id.
+    :returns: True if they are equal once both are decoded.
+    """
+    return one == other or unquote(one) == unquote(other)
 
 
 def is_template(value: object) -> bool:
@@ -99,12 +123,12 @@ def check_count(name: str, value: object, *, optional: bool = True) -> None:
 @lru_cache(maxsize=4096)
 def quoted(segment: str) -> str:
     """
-    Percent-encode one segment of a path.
+    Percent-encode one segment of a path, once: an id that is already encoded stays as it is.
 
     :param segment: a checked job id.
     :returns: the segment, ready for a URL.
     """
-    return quote(segment, safe=":")
+    return quote(unquote(segment), safe=":")
 
 
 def check_log_events(mode: object) -> None:

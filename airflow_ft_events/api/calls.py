@@ -25,7 +25,7 @@ from airflow_ft_events.connection.settings import Settings
 from airflow_ft_events.errors import FineTuningError, FineTuningPagingError
 from airflow_ft_events.events import Event, Order, identify, is_number
 from airflow_ft_events.jobs import Job, Outcome
-from airflow_ft_events.parameters import quoted
+from airflow_ft_events.parameters import is_same_job, quoted
 from airflow_ft_events.vendors.base import Meaning
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ def read_job(request: ApiRequest, reply: ApiResult, settings: Settings) -> Job:
     job = read_object(request, answer, settings)
     if not isinstance(job.get("status"), str) or not job["status"].strip():
         raise unreadable(request, answer, settings, "has no job status")
-    if job.get("id") is not None and request.job_id and str(job["id"]) != request.job_id:
+    if job.get("id") is not None and request.job_id and not is_same_job(str(job["id"]), request.job_id):
         raise unreadable(request, answer, settings, "is about another job")
     return settings.vendor.read_job(job, job_id=request.job_id or "")
 

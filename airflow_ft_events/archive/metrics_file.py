@@ -12,6 +12,7 @@ from airflow_ft_events.archive.manifest import Manifest, Part, Place
 from airflow_ft_events.archive.reader import StoredArchive
 from airflow_ft_events.archive.spool import line_of
 from airflow_ft_events.events import EventIds, place_of
+from airflow_ft_events.parameters import is_same_job
 
 
 def metrics_part(
@@ -51,7 +52,7 @@ def kept_metrics(
     :param job_id: the job.
     :returns: the file; None if there is none of this job and format.
     """
-    if there is None or there.metrics is None or there.job.job_id != job_id:
+    if there is None or there.metrics is None or not is_same_job(there.job.job_id, job_id):
         return None
     fits = (there.file_format, there.compression) == (layout.file_format, layout.compression)
     return there.metrics if fits and is_stored(stored, there, there) else None

@@ -26,6 +26,7 @@ from airflow_ft_events.archive.spool import Spool, temporary_folder
 from airflow_ft_events.archive.storage import AT_ONCE
 from airflow_ft_events.errors import FineTuningArchiveError
 from airflow_ft_events.events import Event, EventIds, Order, place_of
+from airflow_ft_events.parameters import is_same_job
 
 ReadLog = Callable[[Bookmark | None, Pages], EventFeed | None]
 MakeReport = Callable[[Iterator[Event], Manifest], str]
@@ -121,7 +122,7 @@ class ArchiveWriter:
         there = self._there
         if there is None:
             return None
-        if there.job.job_id != self._job_id:
+        if not is_same_job(there.job.job_id, self._job_id):
             log.warning(
                 "Job %s: the archive %s belongs to job %s and is replaced. Put the job's id into the path to "
                 "keep both.",
@@ -157,7 +158,7 @@ class ArchiveWriter:
     def _refuse_another_job(self) -> None:
         there = self._there
         strict = self._incremental or self._overwrite != "replace"
-        if there is None or there.job.job_id == self._job_id or not strict:
+        if there is None or is_same_job(there.job.job_id, self._job_id) or not strict:
             return
         how = "incremental=True" if self._incremental else f"overwrite={self._overwrite!r}"
         raise self._refused(

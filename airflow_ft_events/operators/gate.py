@@ -10,7 +10,13 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_ft_events.errors import FineTuningArchiveError, FineTuningError, FineTuningInputError
 from airflow_ft_events.events import Event, Order, one_line, order_of
-from airflow_ft_events.parameters import DEFAULT_CONN_ID, check_conn_id, check_early, check_job_id
+from airflow_ft_events.parameters import (
+    DEFAULT_CONN_ID,
+    check_conn_id,
+    check_early,
+    check_job_id,
+    is_same_job,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -158,7 +164,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         manifest, raws, metrics = stored.read_whole()
         if manifest is None:
             problem = "has no manifest beside it, so it is unknown whose it is and whether it is complete"
-        elif manifest.job.job_id != self.job_id:
+        elif not is_same_job(manifest.job.job_id, self.job_id):
             problem = f"belongs to job {manifest.job.job_id}"
         elif not manifest.job.complete:
             problem = "is not complete: the job was still running, or its last events were still to come"

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from airflow_ft_events.simulator.create import JobOrder
 from airflow_ft_events.simulator.dialects import Dialect, OrderName, RouteName
@@ -95,7 +96,10 @@ class ServerState:
 
     def find_job(self, job_id: str) -> SimulatedJob | None:
         """Return a job, or None."""
-        return self._jobs.get(job_id)
+        asked = unquote(job_id)
+        return self._jobs.get(job_id) or next(
+            (job for known, job in self._jobs.items() if "%" in known and unquote(known) == asked), None
+        )
 
     def all_jobs(self) -> list[SimulatedJob]:
         """Return every job, in the order in which they were added."""

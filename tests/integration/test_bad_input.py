@@ -20,13 +20,13 @@ OPERATORS = [FineTuningEventsSensor, FineTuningEventsOperator]
 BAD_JOB_IDS = {
     "empty": "",
     "blank": "   ",
-    "over-long": "f" * 257,
+    "over-long": "f" * 513,
     "path": "../files",
-    "slash": "a/b",
+    "way up": "a/../b",
     "dots": "..",
     "query": "a?b=c",
     "fragment": "a#b",
-    "encoded": "a%2Fb",
+    "encoded": "a%2F%2e%2e",
     "line break": "ftjob-1\n",
     "not ASCII": "ftjob-é",
 }

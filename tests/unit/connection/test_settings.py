@@ -9,7 +9,7 @@ import pytest
 from airflow_ft_events.connection.address import unused_fields
 from airflow_ft_events.connection.settings import Settings, settings_of
 from airflow_ft_events.errors import FineTuningInputError
-from airflow_ft_events.parameters import check_count, check_early, check_job_id, check_log_events, quoted
+from airflow_ft_events.parameters import check_count, check_early, check_job_id, check_log_events
 
 KEY = "sk-proj-Zx81QmRt44LpWv09"
 OPENAI_ROOT = "https://api.openai.com/v1"
@@ -671,7 +671,8 @@ def test_fields_that_nothing_comes_from_are_named(fields: dict[str, Any], names:
 
 
 @pytest.mark.parametrize(
-    "job_id", ["ftjob-abc123", "a", "x" * 256, "ft:gpt.1_a-b", "...a", "0", "-", "None1", "none"]
+    "job_id",
+    ["ftjob-abc123", "a", "x" * 512, "a/b", "a%2fb", "ft:gpt.1_a-b", "...a", "0", "-", "None1", "none"],
 )
 def test_a_good_job_id_is_returned_unchanged(job_id: str) -> None:
     assert check_job_id(job_id) == job_id
@@ -685,13 +686,18 @@ def test_a_good_job_id_is_returned_unchanged(job_id: str) -> None:
         pytest.param("   ", "is '   '", id="blank"),
         pytest.param(None, "is empty", id="null"),
         pytest.param("None", "is 'None'", id="a-rendered-null"),
-        pytest.param("x" * 257, "has 257 characters", id="over-long"),
+        pytest.param("x" * 513, "has 513 characters", id="over-long"),
         pytest.param("../x", "is '../x'", id="path-like"),
         pytest.param(".", "is '.'", id="a-dot"),
         pytest.param("..", "is '..'", id="two-dots"),
         pytest.param("...", "is '...'", id="three-dots"),
-        pytest.param("a/b", "is 'a/b'", id="a-slash"),
-        pytest.param("a%2fb", "is 'a%2fb'", id="a-quoted-slash"),
+        pytest.param("/", "is '/'", id="a-slash"),
+        pytest.param("a/../b", "is 'a/../b'", id="a-way-up"),
+        pytest.param("a%2F%2e%2E", "is 'a%2F%2e%2E'", id="an-encoded-way-up"),
+        pytest.param("%252e%252e%252fb", "is '%252e", id="a-way-up-that-is-encoded-twice"),
+        pytest.param("a%00b", "is 'a%00b'", id="an-encoded-null-byte"),
+        pytest.param("a%3Fb", "is 'a%3Fb'", id="an-encoded-query"),
+        pytest.param("a%C3%B6", "is 'a%C3%B6'", id="an-encoded-letter-beyond-ascii"),
         pytest.param("a\\b", "is", id="a-backslash"),
         pytest.param("a?b", "is 'a?b'", id="a-query"),
         pytest.param("a#b", "is 'a#b'", id="a-fragment"),
@@ -748,10 +754,6 @@ def test_none_is_a_count_only_where_it_is_allowed() -> None:
 def test_an_invalid_log_mode_is_refused(mode: object) -> None:
     with pytest.raises(FineTuningInputError, match="messages, all, none"):
         check_log_events(mode)
-
-
-def test_a_path_segment_is_quoted() -> None:
-    assert quoted("ft:a/b?c#d%e f") == "ft:a%2Fb%3Fc%23d%25e%20f"
 
 
 def test_no_repr_of_settings_or_of_what_masks_them_shows_a_secret() -> None:
