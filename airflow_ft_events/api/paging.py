@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum, auto
 from typing import Any
 
 from airflow_ft_events.api import matching
 from airflow_ft_events.api.bookmark import Bookmark
+from airflow_ft_events.api.event_page import events_beyond, leads_back, read_page
 from airflow_ft_events.api.exchange import (
     ApiRequest,
     ApiResponse,
     error_of,
     raise_for_status,
-    read_object,
-    unreadable,
 )
 from airflow_ft_events.api.matching import Seen
 from airflow_ft_events.api.pages import PageList, Pages
+from airflow_ft_events.api.walk_phase import Phase
 from airflow_ft_events.connection.settings import Settings
 from airflow_ft_events.errors import FineTuningPagingError
 from airflow_ft_events.events import (
     Event,
     EventPage,
     Order,
-    epoch_seconds,
     identify,
     ids_of,
     order_of,
@@ -34,20 +32,8 @@ from airflow_ft_events.parameters import quoted
 
 SAME_PAGES = 10
 """This many identical pages in a row, even under different ids, mean a cursor that does not advance."""
-
-
-class Phase(Enum):
-    """What the next response of a walk is for."""
-
-    WALKING = auto()
-    """The next page of the log."""
-    SEEKING = auto()
-    """What is newer than the bookmark, if ``after`` is expected to lead to newer events."""
-    PROBING = auto()
-    """A cursor was refused: the first page shows whether the reason was the cursor or the job."""
-    CHECKING = auto()
-    """The first page shows whether the server honoured the bookmark's cursor or ignored it."""
-    DONE = auto()
+MOST_LIMITS = 3
+"""Larger limits to try on a server that says that there is more: its log may grow meanwhile."""
 
 
 class EventFeed:
@@ -109,7 +95,7 @@ class EventFeed:
             self._seek()
         self._refused: str | None = None
         self._asked: ApiRequest | None = None
-        self._same_pages = 0
+        self._same_pages = self._limits = self._larger = 0
         self._last_page: Sequence[dict[str, Any]] = ()
         self._page_before: Sequence[dict[str, Any]] = ()
         self._pages: Pages = PageList() if pages is None else pages
@@ -154,7 +140,9 @@ class EventFeed:
         params: dict[str, str] = {}
         if self._vendor.pages:
             params["limit"] = str(self._page_size if self._page_count else self._first_page_size)
-            if self._cursor is not None:
+            if self._phase is Phase.TELLING:
+                params["limit"] = str(self._larger)
+            elif self._cursor is not None:
                 params["after"] = self._cursor
         self._asked = ApiRequest(
             path=self._path,
@@ -177,9 +165,11 @@ class EventFeed:
         request = self.next_request()
         assert request is not None, "the walk is over"
         self._asked = None
+        if self._phase is Phase.TELLING and answer.status in (400, 404, 422):  # it has a largest limit
+            raise self._leads_nowhere(len(self._last_page))
         if answer.status in (400, 404) and self._cursor is not None:
             return self._cursor_refused(request, answer)
-        raws, has_more = self._read(request, raise_for_status(request, answer, self._settings))
+        raws, has_more = read_page(request, raise_for_status(request, answer, self._settings), self._settings)
         phase, self._phase = self._phase, Phase.WALKING
         if phase is Phase.PROBING:  # the job is there, so it was the cursor: the walk continues there, once
             self._cursor = self._refused
@@ -189,10 +179,12 @@ class EventFeed:
                 self._phase = Phase.DONE
                 return self._nothing()
             self._begin_again()
+        if phase is Phase.TELLING:
+            return self._told(raws, has_more)
         self._page_count += 1
         if phase is Phase.SEEKING:
             self._went_by_cursor = True
-            if self._leads_back(raws):
+            if leads_back(raws, marked=self._bookmark.created_at if self._bookmark else None):
                 self._order, self._cursor = Order.NEWEST_FIRST, None
                 return self._nothing()
             self._order, self.found = Order.OLDEST_FIRST if raws else self._order, True
@@ -213,7 +205,7 @@ class EventFeed:
         self._oldest_new = self._oldest_new or next(iter(new), None)
         short = self._short_page_ends and len(raws) < int(request.params.get("limit", 0))
         more = False if has_more is None and short and self.order is Order.OLDEST_FIRST else has_more
-        self._advance(raws, bool(unseen), more)
+        self._advance(raws, bool(unseen), more, limit=int(request.params.get("limit", 0)))
         return EventPage(data=raws, has_more=has_more, order=self.order, new=new)
 
     def collected(self) -> list[dict[str, Any]]:
@@ -285,27 +277,6 @@ class EventFeed:
     def _nothing(self) -> EventPage:
         return EventPage(data=(), has_more=None, order=self.order, new=())
 
-    def _leads_back(self, raws: Sequence[dict[str, Any]]) -> bool:
-        """Whether ``after`` led to older events although newer ones were expected."""
-        marked = self._bookmark.created_at if self._bookmark else None
-        shown = order_of(raws)
-        if marked is None:
-            return shown is Order.NEWEST_FIRST
-        times = [epoch_seconds(raw.get("created_at")) for raw in raws]
-        if shown is None:
-            return bool(times) and all(time is not None and time < marked for time in times)
-        return shown is Order.NEWEST_FIRST and any(time is not None and time < marked for time in times)
-
-    def _read(self, request: ApiRequest, answer: ApiResponse) -> tuple[list[dict[str, Any]], bool | None]:
-        page = read_object(request, answer, self._settings)
-        raws = page.get("data")
-        if not isinstance(raws, list):
-            raise unreadable(request, answer, self._settings, "has no list named 'data'")
-        if raws and set(map(type, raws)) != {dict}:
-            raise unreadable(request, answer, self._settings, "contains events that are not objects")
-        has_more = page.get("has_more")
-        return raws, has_more if isinstance(has_more, bool) else None
-
     def _newer_than_bookmark(
         self, raws: list[dict[str, Any]], ids: Sequence[str] | None, unseen: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
@@ -358,7 +329,9 @@ class EventFeed:
             and self._page_count == 1
         )
 
-    def _advance(self, raws: list[dict[str, Any]], any_unseen: bool, has_more: bool | None) -> None:
+    def _advance(
+        self, raws: list[dict[str, Any]], any_unseen: bool, has_more: bool | None, *, limit: int
+    ) -> None:
         """Decide whether the walk continues, and from which cursor."""
         before, self._page_before, self._last_page = self._last_page, self._last_page, raws
         newest_first = self.order is Order.NEWEST_FIRST
@@ -372,6 +345,9 @@ class EventFeed:
         if deep and (nowhere or self.order_is_known):  # else the newest events may be further on
             self._end(cut=bool(has_more) or not nowhere)
         elif nowhere:
+            if has_more and len(raws) >= limit > 0:
+                self._phase, self._larger = Phase.TELLING, len(raws) + 1
+                return
             if has_more:
                 raise self._leads_nowhere(len(raws))
             if self._same_pages >= SAME_PAGES:
@@ -381,6 +357,25 @@ class EventFeed:
             self._end(cut=True)
         else:
             self._cursor = last
+
+    def _told(self, raws: list[dict[str, Any]], has_more: bool | None) -> EventPage:
+        """End the walk if the last page, with a larger limit, is the whole log."""
+        self._limits += 1
+        self._order = matching.order_by_ends(raws, raws, believed=self._order) or self._order
+        beyond = events_beyond(self._last_page, raws, order=self.order)
+        if has_more and beyond is not None and len(raws) >= self._larger and self._limits < MOST_LIMITS:
+            self._phase, self._larger = Phase.TELLING, len(raws) + 1
+            return self._nothing()
+        if has_more or beyond is None:
+            raise self._leads_nowhere(len(raws))
+        if self._same_pages >= SAME_PAGES:
+            self._pages.drop_last(SAME_PAGES)
+        self._pages.append(beyond)
+        if self._whole is not None and beyond:
+            oldest_first = self.order is Order.OLDEST_FIRST
+            self._whole = [*self._whole, *beyond] if oldest_first else [*beyond[::-1], *self._whole]
+        self._end()
+        return EventPage(data=beyond, has_more=False, order=self.order, new=beyond)
 
     def _end(self, *, cut: bool = False) -> None:
         """End the walk, or first verify that it began at the right place."""

@@ -69,7 +69,9 @@ class EventsServer:
     :param log: the events, oldest first; a test may add to it.
     :param newest_first: which end the first page shows.
     :param most: events a page at most, whatever was asked for.
-    :param says_more: ``truth``, ``nothing`` (no has_more), or ``always``.
+    :param says_more: ``truth``, ``nothing`` (no has_more), ``always``, or whether the page has as many events
+        as asked for, ``if equal``, or at least as many, ``if enough``.
+    :param limit: ``works``, or ``ignored``: each page is ``most`` events long.
     :param cursor: what ``after`` does: ``works``, ``ignored``, or ``refused`` with this status.
     :param ids: ``kept``, ``changing`` with every answer, ``none`` (missing) or ``null``.
     :param before_answer: called with the number of the request, from 1, before it is answered.
@@ -79,6 +81,7 @@ class EventsServer:
     newest_first: bool = True
     most: int = 10_000
     says_more: str = "truth"
+    limit: str = "works"
     cursor: str = "works"
     refusal: int = 404
     ids: str = "kept"
@@ -98,11 +101,17 @@ class EventsServer:
             if self.cursor == "refused" or after not in known:
                 return json_answer(NOT_FOUND, status=self.refusal)
             start = known.index(after) + 1
-        size = min(int(request.params.get("limit", 20)), self.most)
+        limit = int(request.params.get("limit", 20))
+        size = min(limit, self.most) if self.limit == "works" else self.most
         page = [self._shown(event, start + at) for at, event in enumerate(shown[start : start + size])]
         body: dict[str, Any] = {"object": "list", "data": page}
         if self.says_more != "nothing":
-            body["has_more"] = self.says_more == "always" or start + size < len(shown)
+            body["has_more"] = {
+                "truth": start + size < len(shown),
+                "always": True,
+                "if equal": len(page) == limit,
+                "if enough": len(page) >= limit,
+            }[self.says_more]
         headers = {} if self.date is None else {"date": formatdate(self.date, usegmt=True)}
         return json_answer(body, **headers)
 

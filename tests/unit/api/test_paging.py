@@ -7,6 +7,8 @@ import random
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from airflow_ft_events.api import matching
 from airflow_ft_events.api.bookmark import KEPT, Bookmark
@@ -522,7 +524,93 @@ def test_more_that_leads_nowhere_is_a_paging_error_and_no_loop(
     server = kit.server(kit.log(20), newest_first=newest_first, **options)
     with pytest.raises(FineTuningPagingError, match="leads nowhere"):
         kit.walk(feed_of(kit), server)
+    assert len(server.requests) <= 14
+
+
+@given(
+    size=st.integers(0, 45),
+    page_size=st.integers(1, 50),
+    newest_first=st.booleans(),
+    ids=st.sampled_from(["kept", "changing", "none", "null"]),
+    cursor=st.sampled_from(["works", "ignored"]),
+    says_more=st.sampled_from(["if equal", "if enough"]),
+    known=st.integers(0, 45),
+)
+def test_a_server_that_ignores_the_limit_and_goes_by_the_length_brings_each_event_once(
+    kit: Any,
+    size: int,
+    page_size: int,
+    newest_first: bool,
+    ids: str,
+    cursor: str,
+    says_more: str,
+    known: int,
+) -> None:
+    assume(cursor == "ignored" or ids == "kept")
+    log = kit.log(size)
+    options = {"newest_first": newest_first, "ids": ids, "cursor": cursor, "says_more": says_more}
+    server = kit.server(log, limit="ignored", **options)
+    feed = kit.walk(feed_of(kit, page_size=page_size), server)
+    assert kit.numbers(feed.collected()) == list(range(size))
+    assert len(feed.collected_events()) == size
     assert len(server.requests) <= 12
+    if ids == "kept" and cursor == "ignored":
+        bookmark = kit.walk(feed_of(kit), kit.server(log[:known], limit="ignored", **options)).bookmark()
+        server.requests.clear()
+        again = kit.walk(feed_of(kit, page_size=page_size, bookmark=bookmark), server)
+        assert kit.numbers(again.collected()) == list(range(min(known, size), size))
+        assert len(server.requests) <= 12
+
+
+@BOTH_ORDERS
+@pytest.mark.parametrize("ids", ["kept", "none"])
+@pytest.mark.parametrize("says_more", ["if equal", "if enough"])
+@given(size=st.integers(1, 30), grows_at=st.sets(st.integers(3, 6)))
+def test_a_log_that_grows_while_its_length_is_asked_for_loses_no_event_to_the_next_read(
+    kit: Any, newest_first: bool, ids: str, says_more: str, size: int, grows_at: set[int]
+) -> None:
+    log = kit.log(size)
+
+    def grow(request: int) -> None:
+        if request in grows_at:
+            log.append(kit.event(len(log), at=len(log)))
+
+    options = {"newest_first": newest_first, "ids": ids, "cursor": "ignored", "says_more": says_more}
+    server = kit.server(log, limit="ignored", before_answer=grow, **options)
+    bookmark, found = None, []
+    for _ in range(4):
+        feed = feed_of(kit, page_size=size, bookmark=bookmark)
+        try:
+            kit.walk(feed, server)
+        except FineTuningPagingError:  # it grew whenever it was asked
+            continue
+        found += kit.numbers(feed.collected())
+        bookmark = feed.bookmark()
+    assert found == list(range(len(log)))
+    assert len(server.requests) <= 40
+
+
+@BOTH_ORDERS
+@pytest.mark.parametrize("ids", ["kept", "none"])
+def test_one_request_tells_a_log_of_as_many_events_as_asked_for(
+    kit: Any, newest_first: bool, ids: str
+) -> None:
+    options = {"newest_first": newest_first, "ids": ids, "cursor": "ignored", "says_more": "if equal"}
+    server = kit.server(kit.log(10), limit="ignored", **options)
+    kit.walk(feed_of(kit, page_size=10), server)
+    asked = [(request.params["limit"], "after" in request.params) for request in server.requests]
+    assert asked == [("10", False), *([("10", True)] if ids == "kept" else []), ("11", False)]
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_a_server_that_refuses_the_larger_limit_has_a_page_that_leads_nowhere(kit: Any, status: int) -> None:
+    server = kit.server(kit.log(10), cursor="ignored", says_more="always")
+
+    def refusing(request: Any) -> Any:
+        return kit.answer({}, status=status) if request.params["limit"] == "11" else server(request)
+
+    with pytest.raises(FineTuningPagingError, match="leads nowhere"):
+        kit.walk(feed_of(kit, page_size=10), refusing)
 
 
 def test_an_empty_log_that_claims_to_have_more_is_a_paging_error(kit: Any) -> None:
