@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -14,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_ft_events.api.server_words import MOST_OF_A_PAGE, readable, words_of
 from airflow_ft_events.connection.settings import Settings
 from airflow_ft_events.errors import (
     FineTuningAnswerError,
@@ -239,9 +239,9 @@ def unreadable(
     :param answer: the response.
     :param settings: the connection.
     :param problem: what is wrong with it: "is not JSON".
-    :returns: the error, which shows the first 200 characters.
+    :returns: the error, which shows the first 200 characters of its text.
     """
-    came = settings.redact.line(answer.body[:4000].decode("utf-8", "replace"), limit=200) or "nothing"
+    came = settings.redact.line(_text_of(answer), limit=200) or "nothing that people can read"
     kind = settings.redact.line(answer.headers.get("content-type", ""), limit=60) or "no content type"
     return FineTuningAnswerError(
         f"Asking for {request.what} through connection {settings.conn_id!r}: the answer {problem} "
@@ -376,22 +376,15 @@ def _refusal(
 
 
 def _server_words(answer: ApiResponse, settings: Settings) -> tuple[str | None, str]:
-    """Read code and message of an error body: OpenAI's, Azure's, FastAPI's ``detail``, a gateway's page."""
+    """Read code and message of an error's body, in whatever form it has."""
     try:
-        found = decode(answer.body)
+        code, message = words_of(decode(answer.body))
     except (ValueError, RecursionError):
-        found = None
-    code: Any = None
-    message: Any = None
-    if isinstance(found, dict):
-        error = found.get("error", found)
-        if isinstance(error, dict):
-            code = error.get("code") or error.get("type")
-            message = error.get("message") or found.get("detail") or found.get("message")
-        else:
-            message = error
-    if not isinstance(message, str):
-        message = json.dumps(message)[:4000] if message else answer.body[:4000].decode("utf-8", "replace")
-        message = re.sub(r"<[^<>]{0,200}>", " ", message)
-    said = settings.redact.line(re.sub(r"\s+", " ", message), limit=400).rstrip(".")
+        code, message = None, None
+    said = settings.redact.line(message or _text_of(answer), limit=400).rstrip(".")
     return (settings.redact.line(code, limit=100) if code else None), said or "no explanation"
+
+
+def _text_of(answer: ApiResponse) -> str:
+    """Return a body's beginning as people would read it."""
+    return readable(answer.body[: 4 * MOST_OF_A_PAGE].decode("utf-8", "replace"))

@@ -25,7 +25,6 @@ from airflow_ft_events.events import (
     Order,
     identify,
     ids_of,
-    order_of,
     server_id,
 )
 from airflow_ft_events.parameters import quoted

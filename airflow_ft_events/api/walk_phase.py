@@ -17,5 +17,5 @@ class Phase(Enum):
     CHECKING = auto()
     """The first page shows whether the server honoured the bookmark's cursor or ignored it."""
     TELLING = auto()
-    """The last page again, with a larger limit: that shows whether "more" only means "as many as asked for"."""
+    """The last page again, with a larger limit: does "more" only mean "as many as asked for"?"""
     DONE = auto()

@@ -321,7 +321,7 @@ def test_an_unreadable_answer_shows_its_beginning_and_no_more(kit: Any) -> None:
         read_object(REQUEST, reply, kit.settings())
     text = str(caught.value)
     assert "text/html" in text
-    assert "<html>x y" in text
+    assert "x y x y" in text
     assert len(text) < 600
 
 
