@@ -20,9 +20,9 @@ from airflow_ft_events.api.exchange import (
 )
 from airflow_ft_events.api.pages import Pages
 from airflow_ft_events.api.paging import EventFeed
-from airflow_ft_events.api.routes import Route, route_of
+from airflow_ft_events.api.routes import Route, events_not_shown, route_of
 from airflow_ft_events.connection.settings import Settings
-from airflow_ft_events.errors import FineTuningError, FineTuningPagingError
+from airflow_ft_events.errors import FineTuningApiError, FineTuningError, FineTuningPagingError
 from airflow_ft_events.events import Event, Order, identify, is_number
 from airflow_ft_events.jobs import Job, Outcome
 from airflow_ft_events.parameters import is_same_job, quoted
@@ -327,6 +327,7 @@ def read_events(
     max_events: int | None = None,
     pages: Pages | None = None,
     must_end: bool = False,
+    job_shown: bool = False,
 ) -> Generator[ApiRequest, ApiResult, EventFeed]:
     """
     Read a job's log, or what is newer than a known event.
@@ -339,6 +340,8 @@ def read_events(
     :param pages: where the events are kept; default in memory.
     :param must_end: whether a log without the vendor's last message is of no use yet, so that reading stops
         at the page that shows that it is missing; default False.
+    :param job_shown: whether the server has just shown the job, so that a missing route is the events' own;
+        default False.
     :returns: the feed, with what it collected.
     """
     bookmark = (
@@ -346,7 +349,11 @@ def read_events(
     )
     feed = EventFeed(settings=settings, job_id=job_id, bookmark=bookmark, pages=pages, checks_cursor=True)
     while request := feed.next_request():
-        feed.take(raise_for_fault(request, (yield request), settings))
+        answer = raise_for_fault(request, (yield request), settings)
+        try:
+            feed.take(answer)
+        except FineTuningApiError as error:
+            raise events_not_shown(request, error, settings) if job_shown else error from None
         if (
             max_events
             and feed.order is Order.NEWEST_FIRST

@@ -13,15 +13,13 @@ from typing import Any
 
 import msgspec
 
+from airflow_ft_events.api.refusals import refusal_of
 from airflow_ft_events.api.server_words import MOST_OF_A_PAGE, readable, words_of
 from airflow_ft_events.connection.settings import Settings
 from airflow_ft_events.errors import (
     FineTuningAnswerError,
     FineTuningApiError,
-    FineTuningAuthError,
     FineTuningError,
-    FineTuningJobNotFound,
-    FineTuningRateLimited,
 )
 from airflow_ft_events.events import one_line
 
@@ -167,8 +165,8 @@ def next_try(reply: ApiResult, *, attempt: int, max_retries: int, jitter: float,
     """
     Decide whether a call on a worker is retried, and when.
 
-    Connection errors, timeouts, 408, 409, 429 and 5xx are; ``x-should-retry`` overrides. The wait is what the
-    server asks for, or else exponential backoff with full jitter (1 s doubling to 60 s).
+    Connection errors, timeouts, 408, 409, 429 and 5xx but 501 are; ``x-should-retry`` overrides. The
+    wait is what the server asks for, or else exponential backoff with full jitter (1 s doubling to 60 s).
 
     :param reply: the result of the last try.
     :param attempt: tries made so far, from 1.
@@ -184,7 +182,7 @@ def next_try(reply: ApiResult, *, attempt: int, max_retries: int, jitter: float,
             return None
     else:
         verdict = reply.headers.get("x-should-retry", "").lower()
-        retried = reply.status in _RETRIED or reply.status >= 500
+        retried = reply.status in _RETRIED or (reply.status >= 500 and reply.status != 501)
         if reply.status < 300 or not (retried or verdict == "true") or verdict == "false":
             return None
         asked = retry_after(reply, now=now)
@@ -315,7 +313,14 @@ def error_of(request: ApiRequest, reply: ApiResult, settings: Settings) -> FineT
     code, said = _server_words(reply, settings)
     said = said if reply.status >= 400 else "a redirect"
     request_id = settings.redact.line(reply.request_id) if reply.request_id else None
-    kind, advice = _refusal(request, reply, settings)
+    kind, advice = refusal_of(
+        reply.status,
+        settings,
+        asks=request.method == "GET",
+        job_id=request.job_id,
+        wait=retry_after(reply, now=math.inf),  # a date is usable only with the server's own clock
+        leads_to=reply.headers.get("location", "nowhere"),
+    )
     facts = [f"code {code}"] if code else []
     facts += [f"request id {request_id}"] if request_id else []
     return kind(
@@ -326,52 +331,6 @@ def error_of(request: ApiRequest, reply: ApiResult, settings: Settings) -> FineT
         status=reply.status,
         code=code,
         request_id=request_id,
-    )
-
-
-def _refusal(
-    request: ApiRequest, answer: ApiResponse, settings: Settings
-) -> tuple[type[FineTuningApiError], str]:
-    """Choose the error type of a refusal, and the advice."""
-    status = answer.status
-    if status == 401:
-        return FineTuningAuthError, settings.credential.after_refusal(settings.conn_id)
-    if status == 403:
-        return (
-            FineTuningAuthError,
-            "The key is not allowed to do this: check its permissions, organization and project.",
-        )
-    if status == 404:
-        # a misspelt setting, such as api-version, may have led to another path
-        names = ", ".join(map(repr, settings.unknown))
-        ignored = f" Ignored in the connection's extra as unknown: {names}." if names else ""
-        if request.job_id:
-            return FineTuningJobNotFound, (
-                "Check the job id, that this key's organization and project own the job, and that 'Host' "
-                f"({settings.root}) is the root of the API with its path, such as /v1.{ignored}"
-            )
-        return FineTuningApiError, (
-            f"Check that 'Host' ({settings.root}) is the root of a fine-tuning API.{ignored}"
-        )
-    if status == 429:
-        wait = retry_after(answer, now=math.inf)  # a date is usable only with the server's own clock
-        asked = f"; the server asks to wait {wait:.0f} s" if wait else ""
-        return FineTuningRateLimited, f"Too many requests or no quota left{asked}. Try again later."
-    if 300 <= status < 400:
-        where = settings.redact.line(answer.headers.get("location", "nowhere"), limit=200)
-        return (
-            FineTuningApiError,
-            f"It redirects to {where}; redirects are not followed, so set 'Host' to the right address.",
-        )
-    if status >= 500:
-        return (
-            FineTuningApiError,
-            "This is a problem of the server: try again later. This says nothing about the job itself.",
-        )
-    if request.method == "POST" and status in (400, 409):
-        return FineTuningApiError, "A job that has ended can no longer be cancelled: check its status."
-    return FineTuningApiError, (
-        f"Check the reason above, and that 'vendor' and 'Host' ({settings.root}) fit this server."
     )
 
 

@@ -17,7 +17,7 @@ class Route(Enum):
     MISSING = auto()
     """404, 405, 501 and other refusals, or an answer that cannot be read: there is no such route."""
     FAULT = auto()
-    """No answer, or one that says nothing about the route: try again."""
+    """No answer, or one that says nothing about the route, such as a proxy's 407: try again."""
     PAUSE = auto()
     """429."""
     DENIED = auto()
@@ -62,7 +62,7 @@ def route_of(error: FineTuningError) -> Route:
     if not isinstance(error, FineTuningApiError):
         return Route.MISSING  # an answer that cannot be read, or a cursor that does not advance
     status = error.status
-    if status is None or status < 200 or status in (408, 409) or (status >= 500 and status != 501):
+    if status is None or status < 200 or status in (407, 408, 409) or (status >= 500 and status != 501):
         return Route.FAULT
     if status == 429:
         return Route.PAUSE
@@ -82,6 +82,31 @@ def read_refusal(request: ApiRequest, reply: ApiResult, settings: Settings, *, n
     route = route_of(error)
     asked = retry_after(reply, now=now) if route is Route.PAUSE and isinstance(reply, ApiResponse) else None
     return Answered(route, error, pause=asked)
+
+
+def events_not_shown(
+    request: ApiRequest, error: FineTuningApiError, settings: Settings
+) -> FineTuningApiError:
+    """
+    Say of a refused events route what is true of a server that has just shown the job.
+
+    :param request: what was asked.
+    :param error: what it met.
+    :param settings: the connection.
+    :returns: an error that blames the route, if that is missing; else the same error.
+    """
+    if route_of(error) is not Route.MISSING or "after" in request.params:
+        return error
+    return FineTuningApiError(
+        f"Asking for {request.what} through connection {settings.conn_id!r}: the server shows the job and "
+        f"not its events; their route, {request.path}, {in_brief(error).removeprefix('it ')}. Check that the "
+        f"server, or a gateway on the way ({settings.root}), has this route and lets this key use it.",
+        job_id=request.job_id,
+        conn_id=settings.conn_id,
+        status=error.status,
+        code=error.code,
+        request_id=error.request_id,
+    )
 
 
 def in_brief(error: FineTuningError | None) -> str:

@@ -32,8 +32,8 @@ def words_of(found: Any, *, depth: int = DEEPEST) -> ServerWords:
     """
     Find code and message of an error, in any of the forms that servers and gateways use.
 
-    Those are an object, a list of objects or a text under ``error``, ``errors`` or ``detail``, one in another,
-    or at the top.
+    Those are an object, a list of objects or a text under ``error``, ``errors`` or ``detail``, one in
+    another, or at the top.
 
     :param found: the decoded body, or a part of it.
     :param depth: levels that are read; default 6.

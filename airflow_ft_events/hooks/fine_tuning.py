@@ -102,6 +102,7 @@ class FineTuningHook(ClientHook):
         max_events: int | None = None,
         pages: Pages | None = None,
         must_end: bool = False,
+        job_shown: bool = False,
     ) -> EventFeed:
         """
         Read a job's events as :meth:`list_events` does, and keep what was learned on the way.
@@ -112,6 +113,8 @@ class FineTuningHook(ClientHook):
         :param pages: where the events are kept while they are read; default in memory.
         :param must_end: whether a log without the vendor's last message is of no use yet: reading stops at
             the page that shows this. Default False.
+        :param job_shown: whether the server has just shown the job, so that a missing route is the events'
+            own; default False.
         :returns: the feed: its events, typed too, and whether ``newer_than`` was found.
         """
         check_count("max_events", max_events)
@@ -124,6 +127,7 @@ class FineTuningHook(ClientHook):
                 max_events=max_events,
                 pages=pages,
                 must_end=must_end,
+                job_shown=job_shown,
             )
         )
 

@@ -96,6 +96,7 @@ class FineTuningEventsOperator(SettledLogOperator):
             newer_than=newer_than,
             max_events=self.max_events if no_filter else None,
             must_end=must_end,
+            job_shown=job is not None,
         )
         if must_end and not hook.shows_end(feed):
             return None

@@ -185,7 +185,7 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         from airflow_ft_events.jobs import Outcome
 
         if job is None or (is_judged and job.ended is Outcome.SUCCEEDED):
-            return hook.read_events(self.job_id).collected_events()
+            return hook.read_events(self.job_id, job_shown=job is not None).collected_events()
         if job.ended is not Outcome.FAILED or job.error is not None:
             return []
         try:

@@ -153,7 +153,13 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
         must_end: bool = False,
     ) -> dict[str, Any] | None:
         def read_log(bookmark: Bookmark | None, pages: Pages) -> EventFeed | None:
-            feed = hook.read_events(self.job_id, newer_than=bookmark, pages=pages, must_end=must_end)
+            feed = hook.read_events(
+                self.job_id,
+                newer_than=bookmark,
+                pages=pages,
+                must_end=must_end,
+                job_shown=job is not None,
+            )
             return None if must_end and not hook.shows_end(feed) else feed
 
         def make_report(events: Iterator[Event], manifest: Manifest) -> str:

@@ -173,7 +173,9 @@ class AsyncTransport:
                 return None
         return b"".join(chunks)
 
-    def _fault(self, error: Exception) -> ApiFault:
+    def _fault(self, error: Exception) -> ApiResult:
+        if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == 407:  # to a CONNECT
+            return ApiResponse(407, {}, error.message.encode())
         settings = self.settings
         refused = isinstance(error, OSError) and "_ALERT_" in str(error)  # after the handshake, in TLS 1.3
         if refused or isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):

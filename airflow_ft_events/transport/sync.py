@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,8 @@ from airflow_ft_events.errors import FineTuningAuthError
 from airflow_ft_events.transport.bounded_http import BoundedAdapter
 
 READ_AT_ONCE = 256 * 1024
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: 407 ?(.*)", re.DOTALL)
+"""What the standard library makes of a proxy's 407 to a CONNECT: it keeps the line and not the answer."""
 
 
 class KeyAuth(requests.auth.AuthBase):
@@ -149,7 +152,9 @@ class SyncTransport:
                 return None
         return b"".join(chunks)
 
-    def _fault(self, error: Exception, *, reused: bool) -> ApiFault:
+    def _fault(self, error: Exception, *, reused: bool) -> ApiResult:
+        if refusal := _TUNNEL_REFUSED.search(str(_innermost(error))):
+            return ApiResponse(407, {}, refusal[1].encode())
         kind = FaultKind.BROKEN
         if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
             kind = FaultKind.TLS
@@ -187,16 +192,21 @@ def _dropped_before_answer(error: BaseException) -> bool:
     return False
 
 
-def _in_words(kind: FaultKind, error: Exception, settings: Settings) -> str:
-    """Say what happened, with the innermost reason, but never with a header or a URL's secrets."""
-    reason: BaseException = error
+def _innermost(error: BaseException) -> BaseException:
+    """Return the reason of an error's reason, and so on."""
     for _ in range(6):
-        inner = getattr(reason, "reason", None)
+        inner = getattr(error, "reason", None)
         if not isinstance(inner, BaseException):
-            inner = next((arg for arg in reason.args if isinstance(arg, BaseException)), None)
+            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
         if inner is None:
             break
-        reason = inner
+        error = inner
+    return error
+
+
+def _in_words(kind: FaultKind, error: Exception, settings: Settings) -> str:
+    """Say what happened, with the innermost reason, but never with a header or a URL's secrets."""
+    reason = _innermost(error)
     text = settings.redact.line(reason, limit=200)
     text = text.rpartition("object at 0x")[2].partition(": ")[2] or text
     what = {

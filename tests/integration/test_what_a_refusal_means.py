@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.exceptions import FineTuningApiError, FineTuningAuthError
+from airflow_ft_events.exceptions import FineTuningApiError, FineTuningAuthError, FineTuningJobNotFound
+from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.operators.fine_tuning import FineTuningEventsOperator, FineTuningGateOperator
 from airflow_ft_events.simulator import Answer
 from airflow_ft_events.transfers.fine_tuning_to_object_storage import FineTuningEventsToObjectStorageOperator
@@ -102,6 +103,52 @@ def test_where_the_job_could_not_be_asked_no_task_goes_by_the_events(
         with pytest.raises(kind):
             run()
     assert not Path(tasks.path).exists()
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+@pytest.mark.parametrize("run", ["collect", "archive", "gate"])
+def test_a_missing_events_route_is_called_so_and_not_a_missing_job(
+    run: str, status: int, tasks: Tasks, clock: Any
+) -> None:
+    clock.sleep(5_000)
+    tasks.sim.fault = lambda request: Answer(status=status) if request.route == "events" else None
+    with pytest.raises(FineTuningApiError, match="shows the job and not its events") as caught:
+        getattr(tasks, run)()
+    assert not isinstance(caught.value, FineTuningJobNotFound)
+    assert caught.value.status == status
+    assert f"/fine_tuning/jobs/{tasks.sim.job_id}/events, answers {status}" in str(caught.value)
+    assert "job id" not in str(caught.value)
+
+
+@pytest.mark.parametrize("run", ["collect", "archive", "gate"])
+def test_a_job_that_no_route_shows_is_not_found(run: str, tasks: Tasks) -> None:
+    tasks.sim.fault = lambda request: Answer(status=404)
+    with pytest.raises(FineTuningJobNotFound, match="Check the job id"):
+        getattr(tasks, run)()
+
+
+@pytest.mark.parametrize("run", ["collect", "archive", "gate"])
+def test_a_server_without_a_fine_tuning_api_is_called_so_at_once(
+    run: str, tasks: Tasks, connect: Any, clock: Any
+) -> None:
+    connect(tasks.sim)
+    tasks.sim.fault = lambda request: Answer(status=501)
+    with pytest.raises(FineTuningApiError, match="This server has no fine-tuning API"):
+        getattr(tasks, run)()
+    assert len(tasks.sim.requests) == 2
+    assert clock.naps == []
+
+
+def test_both_clients_try_a_501_once(tasks: Tasks, connect: Any, clock: Any, call: Any) -> None:
+    connect(tasks.sim)
+    tasks.sim.fault = lambda request: Answer(status=501)
+    for method in ("get_job", "list_events", "cancel_job"):
+        with pytest.raises(FineTuningApiError, match="no fine-tuning API") as caught:
+            call(FineTuningHook(), method, tasks.sim.job_id)
+        assert "later" not in str(caught.value)
+    asked = Counter(request.route for request in tasks.sim.requests)
+    assert asked == {"job": 2, "events": 1, "cancel": 1}  # the cancelled job is looked up
+    assert clock.naps == []
 
 
 @pytest.mark.parametrize("vendor", ["openai", "nebius", "together"])

@@ -245,7 +245,9 @@ ADVICE: dict[int, tuple[type[FineTuningApiError], str]] = {
     401: (FineTuningAuthError, "Check the API key in 'Password' of connection 'tuning'"),
     403: (FineTuningAuthError, "permissions, organization and project"),
     404: (FineTuningJobNotFound, "Check the job id"),
+    407: (FineTuningApiError, "This is the proxy on the way and not the server"),
     429: (FineTuningRateLimited, "Too many requests"),
+    501: (FineTuningApiError, "This server has no fine-tuning API"),
     500: (FineTuningApiError, "says nothing about the job"),
 }
 
