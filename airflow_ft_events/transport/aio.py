@@ -18,6 +18,7 @@ from airflow_ft_events.api.exchange import ApiFault, ApiRequest, ApiResponse, Ap
 from airflow_ft_events.connection.network import Network, tls_context
 from airflow_ft_events.connection.settings import READ_TIMEOUTS, WORKER_BODY_LIMIT, Settings
 from airflow_ft_events.errors import FineTuningAuthError
+from airflow_ft_events.transport.encodings import decoded, left_encoded
 
 TRIGGER_BODY_LIMIT = 4 * 1024 * 1024
 CONNECTIONS = 100
@@ -171,7 +172,9 @@ class AsyncTransport:
             if size > self._body_limit:
                 answer.close()
                 return None
-        return b"".join(chunks)
+        body = b"".join(chunks)
+        left = left_encoded(answer.headers.getall("Content-Encoding", ()))
+        return decoded(body, left, limit=self._body_limit) if left else body
 
     def _fault(self, error: Exception) -> ApiResult:
         if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == 407:  # to a CONNECT
