@@ -122,6 +122,31 @@ class FineTuningAnswerError(FineTuningError):
     """A response that cannot be read."""
 
 
+class FineTuningStatusUnknown(FineTuningError):
+    """
+    A job is over, and its status does not tell how it ended: this is no verdict.
+
+    :param job_status: the status word, or None.
+    :param finished_at: when the job says that it finished, as text in UTC; None if it does not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str | None = None,
+        conn_id: str | None = None,
+        job_status: str | None = None,
+        finished_at: str | None = None,
+    ) -> None:
+        super().__init__(message, job_id=job_id, conn_id=conn_id)
+        self.job_status = job_status
+        self.finished_at = finished_at
+
+    def _facts(self) -> dict[str, Any]:
+        return {**super()._facts(), "job_status": self.job_status, "finished_at": self.finished_at}
+
+
 class FineTuningArchiveError(FineTuningError):
     """An archive cannot be read, is damaged, or must not be replaced; it was not changed."""
 
@@ -137,6 +162,7 @@ _KINDS: dict[str, type[FineTuningError]] = {
         FineTuningRateLimited,
         FineTuningPagingError,
         FineTuningAnswerError,
+        FineTuningStatusUnknown,
     )
 }
 

@@ -15,6 +15,7 @@ from airflow_ft_events.errors import (
     FineTuningJobNotFound,
     FineTuningPagingError,
     FineTuningRateLimited,
+    FineTuningStatusUnknown,
 )
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "FineTuningJobNotFound",
     "FineTuningPagingError",
     "FineTuningRateLimited",
+    "FineTuningStatusUnknown",
 ]
 
 

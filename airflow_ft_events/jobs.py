@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from airflow_ft_events.events import epoch_seconds, iso_utc, one_line, whole_number
+from airflow_ft_events.errors import FineTuningStatusUnknown
+from airflow_ft_events.events import epoch_seconds, iso_utc, one_line, short_utc, whole_number
+
+_FINISHED: tuple[str, ...] = (
+    "finished_at",
+    "completed_at",
+    "ended_at",
+    "finish_time",
+    "completion_time",
+    "end_time",
+)
+_FINISHED += ("failed_at", "cancelled_at", "canceled_at")
+_FINISHED_FORMS = {name.replace("_", ""): rank for rank, name in enumerate(_FINISHED)}
+"""Names of the time at which a job ended, without case and separators; the first that has a time counts."""
+_NO_ERRORS = ("", "none", "null")
+_DEEPEST = 20
 
 
 class Outcome(StrEnum):
@@ -41,6 +58,22 @@ _OUTCOMES = {
 }
 
 
+def says_error(value: object, *, depth: int = _DEEPEST) -> bool:
+    """
+    Tell whether a job's ``error`` says that there was one.
+
+    :param value: the field as the server wrote it.
+    :param depth: how many levels are looked at; whatever lies deeper counts. Default 20.
+    :returns: False for null, false, 0, an empty text, "None", and an object or a list with nothing but these.
+    """
+    if isinstance(value, str):
+        return value.strip().lower() not in _NO_ERRORS
+    if depth and isinstance(value, Mapping | list):
+        parts = value.values() if isinstance(value, Mapping) else value
+        return any(says_error(part, depth=depth - 1) for part in parts)
+    return bool(value)
+
+
 @dataclass(frozen=True, slots=True)
 class JobError:
     """Why a job failed, in its server's words; each part is None if the server left it out."""
@@ -57,6 +90,8 @@ class JobError:
         :param value: null, ``{}`` (healthy jobs since 2024), text, or an object with code, message and param.
         :returns: the error, or None if there is none.
         """
+        if not says_error(value):
+            return None
         if isinstance(value, str) and value.strip():
             return cls(message=one_line(value, limit=2000))
         if not isinstance(value, Mapping):
@@ -83,6 +118,8 @@ class Job:
     :param vendor: the server family's name.
     :param state: what its status means there.
     :param fields: the same job, with its fields under OpenAI's names.
+    :param contradicts_itself: whether its status means success and it reports an error; its state is then
+        unknown. Default False.
     """
 
     raw: dict[str, Any]
@@ -90,6 +127,7 @@ class Job:
     vendor: str
     state: JobState
     fields: Mapping[str, Any]
+    contradicts_itself: bool = False
 
     @property
     def status(self) -> str:
@@ -103,8 +141,14 @@ class Job:
 
     @property
     def finished_at(self) -> float | None:
-        """When it ended, seconds since 1970; None if the server does not say."""
-        return epoch_seconds(self.fields.get("finished_at"))
+        """When it says that it ended, seconds since 1970, whatever its status; None if it does not say."""
+        forms = ((re.sub(r"[_-]", "", name).lower(), value) for name, value in self.fields.items())
+        told = {
+            _FINISHED_FORMS[form]: at
+            for form, value in forms
+            if form in _FINISHED_FORMS and (at := epoch_seconds(value)) is not None
+        }
+        return told[min(told)] if told else None
 
     @property
     def error(self) -> JobError | None:
@@ -121,6 +165,45 @@ class Job:
     def trained_tokens(self) -> int | None:
         """How many tokens it was trained on; None if the server does not say."""
         return whole_number(self.fields.get("trained_tokens"))
+
+
+def status_unknown(
+    job: Job, *, conn_id: str, line: Callable[..., str] = one_line, announced: str | None = None
+) -> FineTuningStatusUnknown:
+    """
+    Make the error for a job that is over, as it or its log says, and whose status does not tell how it ended.
+
+    :param job: the job; its state is unknown.
+    :param conn_id: the connection.
+    :param line: makes a server's text safe for messages, as ``Redactor.line`` does; default without masking.
+    :param announced: what the last event says about the end; default None.
+    :returns: the error; it is no verdict.
+    """
+    word, finished = line(job.status, limit=60), short_utc(job.finished_at)
+    if job.contradicts_itself:
+        error = job.error.as_dict() if job.error else {"error": job.fields.get("error")}
+        told = ": ".join(str(part) for name, part in error.items() if part and name != "param")
+        problem = (
+            f"its status {word!r} means success, and it reports an error as well, {line(told, limit=200)!r}"
+        )
+        advice = "Look at the job on its server, and tell whoever runs it that the two do not agree."
+    else:
+        problem = f"its status {word!r} is a word that is not known here"
+        states = json.dumps({"states": {word: "succeeded"}}, ensure_ascii=False)
+        advice = (
+            "Look at the job on its server. Then write into the connection's extra what the word means "
+            f"there, such as {states} (or failed, cancelled, running), and clear the task."
+        )
+    over = f" It says that it finished at {finished}." if finished else ""
+    over += f" Its log says {line(announced, limit=120)!r}." if announced else ""
+    return FineTuningStatusUnknown(
+        f"The state of job {job.id} is unknown (connection {conn_id}): {problem}.{over} That is no verdict: "
+        f"the job may have succeeded or failed. {advice}",
+        job_id=job.id,
+        conn_id=conn_id,
+        job_status=word,
+        finished_at=finished,
+    )
 
 
 @dataclass(frozen=True, slots=True)

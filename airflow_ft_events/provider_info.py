@@ -81,6 +81,12 @@ CONNECTION_FIELDS: dict[str, Any] = {
         'pattern to outcome, such as {"Training done.*": "succeeded"}.',
         "schema": {"type": ["object", "null"]},
     },
+    "states": {
+        "label": "States",
+        "description": "For a server with status words of its own: a JSON object from word to succeeded, "
+        'failed, cancelled or running, such as {"archived": "succeeded"}.',
+        "schema": {"type": ["object", "null"]},
+    },
     "headers": {
         "label": "Headers",
         "description": "More headers for each request, as a JSON object. Their values are masked in logs.",

@@ -19,7 +19,7 @@ from airflow_ft_events.vendors import AUTO, Vendor
 CONNECT_TIMEOUT = 10.0
 KNOWN_EXTRA = {"vendor", "organization", "project", "api_version", "auth", "signals", "headers"}
 KNOWN_EXTRA |= {"timeout", "max_retries", "page_size", "verify", "allow_http", "params", "client_cert"}
-KNOWN_EXTRA |= {"key_header", "key_prefix", "token_scope", "aws_conn_id", "dashboard_url"}
+KNOWN_EXTRA |= {"key_header", "key_prefix", "token_scope", "aws_conn_id", "dashboard_url", "states"}
 RETIRED = 16
 """Earlier secrets that are still masked."""
 READ_TIMEOUTS = 10
@@ -186,7 +186,7 @@ def settings_of(
     vendor, credential = authenticated(fields, base_url, vendor, key)
     try:
         root, params = vendor.root(base_url, api_version=fields.text("api_version") or None)
-        vendor = vendor.with_signals(fields.mapping("signals"))
+        vendor = vendor.with_signals(fields.mapping("signals")).with_states(fields.mapping("states"))
     except ValueError as fault:
         raise fields.wrong(f"the extra: {fault}.") from None
     return Settings(

@@ -13,6 +13,7 @@ from airflow_ft_events.clock import clock
 from airflow_ft_events.connection.settings import Settings
 from airflow_ft_events.errors import FineTuningError
 from airflow_ft_events.jobs import JobState
+from airflow_ft_events.vendors.words import status_of
 
 ENOUGH_WAITS = 10
 """Number of waits on one connection from which shared polls pay off."""
@@ -166,11 +167,7 @@ class JobList:
     def _goes_on(self, job: Mapping[str, Any]) -> bool:
         """Whether the list shows a job that has not ended; anything else only the job itself can say."""
         assert self.settings is not None
-        status = job.get("status")
-        return isinstance(status, str) and self.settings.vendor.state_of(status) in (
-            JobState.ACTIVE,
-            JobState.PAUSED,
-        )
+        return self.settings.vendor.state_of(status_of(job)) in (JobState.ACTIVE, JobState.PAUSED)
 
     async def _look(self) -> bool:
         """
@@ -215,4 +212,4 @@ class JobList:
 
 
 def _state(job: Mapping[str, Any]) -> object:
-    return job.get("status")
+    return status_of(job)

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 from airflow_ft_events.events import Event, Order
-from airflow_ft_events.jobs import Job, JobState, Outcome
+from airflow_ft_events.jobs import Job, JobState, Outcome, says_error
+from airflow_ft_events.vendors import words
 
 READ_OF_MESSAGE = 1000
 """Characters of a message that patterns are matched against: a pattern must not block an event loop."""
@@ -51,22 +51,6 @@ def signal(pattern: str, meaning: Meaning) -> tuple[re.Pattern[str], Meaning]:
     return re.compile(pattern, re.IGNORECASE | re.DOTALL), meaning
 
 
-_STATES: Mapping[str, JobState] = MappingProxyType(
-    {
-        "created": JobState.ACTIVE,
-        "pending": JobState.ACTIVE,
-        "validating_files": JobState.ACTIVE,
-        "queued": JobState.ACTIVE,
-        "running": JobState.ACTIVE,
-        "paused": JobState.PAUSED,
-        "succeeded": JobState.SUCCEEDED,
-        "failed": JobState.FAILED,
-        "cancelled": JobState.CANCELLED,
-        "canceled": JobState.CANCELLED,
-    }
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
     """
@@ -84,7 +68,8 @@ class Vendor:
     :param key_header: the header that carries the key.
     :param key_prefix: what stands before the key in that header.
     :param takes_aws_keys: whether it takes short-term keys that an AWS identity makes.
-    :param states: job states in lower case and what they mean; any other is unknown and does not end a wait.
+    :param states: status words of its own, in canonical form, and what they mean; they count more than those
+        in words.py.
     :param job_fields: OpenAI's name of a job's field → the name here, if it differs.
     :param last_message: pattern of a log's last message, if that is not the one that states the outcome.
     :param model_message: pattern of the message that names the model, in its group ``model``.
@@ -101,8 +86,7 @@ class Vendor:
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "
     takes_aws_keys: bool = False
-    # Python 3.11 considers a mapping proxy a mutable default
-    states: Mapping[str, JobState] = field(default_factory=lambda: _STATES)
+    states: Mapping[str, JobState] = field(default_factory=dict)
     job_fields: Mapping[str, str] = field(default_factory=dict)
     last_message: re.Pattern[str] | None = None
     model_message: re.Pattern[str] = re.compile(
@@ -155,9 +139,9 @@ class Vendor:
         Read a job's status.
 
         :param status: what the server wrote.
-        :returns: what it means; UNKNOWN for a word that is not in the table.
+        :returns: what it means; UNKNOWN for a word that nobody knows, and for what is no word.
         """
-        return self.states.get(str(status).strip().lower(), JobState.UNKNOWN)
+        return words.state_of(status, self.states) if isinstance(status, str) else JobState.UNKNOWN
 
     def read_job(self, raw: dict[str, Any], *, job_id: str) -> Job:
         """
@@ -167,13 +151,23 @@ class Vendor:
         :param job_id: the job that was asked for.
         :returns: its typed view, with OpenAI's names for its fields in addition to its own.
         """
+        status, word = raw.get("status"), words.status_of(raw)
+        inner = status if isinstance(status, dict) else {}
         known = {name: raw[own] for name, own in self.job_fields.items() if own in raw}
+        if word != status:
+            known["status"] = word
+        if inner and not says_error(raw.get("error")):
+            known["error"] = inner.get("error")
+        state = self.state_of(word)
+        fields = {**inner, **raw, **known} if known else raw
+        doubtful = state is JobState.SUCCEEDED and says_error(fields.get("error"))
         return Job(
             raw=raw,
             id=job_id,
             vendor=self.name,
-            state=self.state_of(raw.get("status")),
-            fields={**raw, **known} if known else raw,
+            state=JobState.UNKNOWN if doubtful else state,
+            fields=fields,
+            contradicts_itself=doubtful,
         )
 
     def metrics_event(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -222,6 +216,16 @@ class Vendor:
         """
         found = self.model_message.match(event.message)
         return found["model"] if found else None
+
+    def with_states(self, states: Mapping[str, str]) -> Vendor:
+        """
+        Add a server's own status words, ahead of all others.
+
+        :param states: status word → ``succeeded``, ``failed``, ``cancelled`` or ``running``.
+        :returns: a family of the same name that knows them too.
+        :raises ValueError: for an invalid word or meaning.
+        """
+        return replace(self, states={**self.states, **words.taught(states)})
 
     def with_signals(self, signals: Mapping[str, str]) -> Vendor:
         """

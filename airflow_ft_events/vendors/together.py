@@ -1,4 +1,4 @@
-"""Together: paths, states and types of its own; the whole log comes at once, without ids, oldest first."""
+"""Together: paths and types of its own; the whole log comes at once, without ids, oldest first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_ft_events.events import Order, epoch_seconds
-from airflow_ft_events.jobs import JobState
 from airflow_ft_events.vendors.base import Meaning, Vendor, signal
 
 _STEPS = ("train/global_step", "eval/global_step", "global_step")
@@ -42,21 +41,6 @@ TOGETHER = _Together(
     pages=False,
     jobs_path="/fine-tunes",
     metrics_path="/metrics",
-    states=MappingProxyType(
-        {
-            "pending": JobState.ACTIVE,
-            "queued": JobState.ACTIVE,
-            "running": JobState.ACTIVE,
-            "compressing": JobState.ACTIVE,
-            "uploading": JobState.ACTIVE,
-            "cancel_requested": JobState.ACTIVE,
-            "paused": JobState.PAUSED,
-            "completed": JobState.SUCCEEDED,
-            "error": JobState.FAILED,
-            "user_error": JobState.FAILED,
-            "cancelled": JobState.CANCELLED,
-        }
-    ),
     job_fields=MappingProxyType({"fine_tuned_model": "model_output_name", "trained_tokens": "token_count"}),
     signals=(
         signal(r"JOB_COMPLETE|Job finished at .*", Meaning.SUCCEEDED),

@@ -18,16 +18,21 @@ from airflow_ft_events.errors import (
     FineTuningJobNotFound,
     FineTuningPagingError,
     FineTuningRateLimited,
+    FineTuningStatusUnknown,
     error_from_dict,
 )
 
 PLAIN = [FineTuningError, FineTuningInputError, FineTuningPagingError, FineTuningAnswerError]
+PLAIN += [FineTuningStatusUnknown]
 OF_THE_API = [FineTuningApiError, FineTuningAuthError, FineTuningJobNotFound, FineTuningRateLimited]
 FACTS: dict[str, Any] = {"job_id": "ftjob-1", "conn_id": "tuning"}
 API_FACTS: dict[str, Any] = {**FACTS, "status": 404, "code": "not_found", "request_id": "req-1"}
 ERRORS = [
     *[kind("It went wrong.", **FACTS) for kind in PLAIN],
     *[kind("It went wrong.", **API_FACTS) for kind in OF_THE_API],
+    FineTuningStatusUnknown(
+        "It went wrong.", **FACTS, job_status="ended", finished_at="2026-01-02T03:04:05Z"
+    ),
     *[kind("It went wrong.") for kind in (*PLAIN, *OF_THE_API)],
 ]
 EACH = pytest.mark.parametrize("error", ERRORS, ids=[f"{type(e).__name__}-{len(vars(e))}" for e in ERRORS])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_ft_events.jobs import Job, JobError, JobOutcome, JobState, Outcome
+from airflow_ft_events.jobs import Job, JobError, JobOutcome, JobState, Outcome, status_unknown
 
 KEYS = [
     "job_id",
@@ -142,3 +142,90 @@ def test_only_the_three_final_states_are_outcomes() -> None:
         JobState.FAILED: Outcome.FAILED,
         JobState.CANCELLED: Outcome.CANCELLED,
     }
+
+
+def unknown(job: dict[str, Any], *, contradicts_itself: bool = False) -> Job:
+    return Job(
+        raw=job,
+        id="ftjob-1",
+        vendor="openai",
+        state=JobState.UNKNOWN,
+        fields=job,
+        contradicts_itself=contradicts_itself,
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    "finished_at completed_at ended_at end_time finish_time completionTime finishedAt failed_at cancelled_at "
+    "canceled_at End-Time".split(),
+)
+def test_a_job_says_that_it_has_finished_under_any_name_of_that_time(name: str) -> None:
+    assert unknown({name: "2026-01-02T03:04:05Z"}).finished_at == 1767323045.0
+    assert unknown({name: 1767323045}).finished_at == 1767323045.0
+
+
+def test_openais_name_of_the_time_of_the_end_counts_most_if_it_has_one() -> None:
+    assert unknown({"completed_at": 7, "finished_at": 5}).finished_at == 5
+    assert unknown({"completed_at": 7, "finished_at": None}).finished_at == 7
+    assert unknown({"completed_at": 7, "finishedAt": 5, "finished_at": 0}).finished_at == 5
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"estimated_finish": 5, "created_at": 5, "started_at": 5, "updated_at": 5, "expires_at": 5},
+        {"finished_at": None, "completed_at": 0, "end_time": "soon", "ended_at": [5], "failed_at": True},
+        {},
+    ],
+)
+def test_a_job_that_has_not_finished_has_no_such_time(job: dict[str, Any]) -> None:
+    assert unknown(job).finished_at is None
+
+
+def test_a_word_that_nobody_knows_is_no_verdict_and_can_be_taught() -> None:
+    job = unknown({"status": "archived\n", "finished_at": 1767323045})
+    error = status_unknown(job, conn_id="tuning")
+    assert str(error) == (
+        "The state of job ftjob-1 is unknown (connection tuning): its status 'archived' is a word that is "
+        "not known here. It says that it finished at 2026-01-02T03:04:05Z. That is no verdict: the job may have "
+        "succeeded or failed. Look at the job on its server. Then write into the connection's extra what the "
+        'word means there, such as {"states": {"archived": "succeeded"}} (or failed, cancelled, running), '
+        "and clear the task."
+    )
+    assert (error.job_id, error.conn_id) == ("ftjob-1", "tuning")
+    assert (error.job_status, error.finished_at) == ("archived", "2026-01-02T03:04:05Z")
+
+
+def test_an_end_that_only_the_log_announces_is_quoted() -> None:
+    error = status_unknown(unknown({"status": "archived"}), conn_id="tuning", announced="Training done")
+    assert "known here. Its log says 'Training done'. That is no verdict" in str(error)
+    assert error.finished_at is None
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ({"code": "oom", "message": "No space", "param": None}, "'oom: No space'"),
+        ("It broke", "'It broke'"),
+        ({"detail": "No space"}, "No space"),
+    ],
+)
+def test_a_success_that_reports_an_error_is_no_verdict_and_nothing_to_teach(told: Any, shown: str) -> None:
+    job = unknown({"status": "completed", "error": told, "finished_at": 5}, contradicts_itself=True)
+    text = str(status_unknown(job, conn_id="tuning"))
+    assert "its status 'completed' means success, and it reports an error as well, " in text
+    assert shown in text
+    assert "states" not in text
+
+
+def test_what_a_server_wrote_is_masked_in_the_error_for_an_unknown_status() -> None:
+    job = unknown({"status": "s3cret", "error": "s3cret"})
+    for each in (job, unknown(dict(job.fields), contradicts_itself=True)):
+        error = status_unknown(
+            each,
+            conn_id="tuning",
+            line=lambda text, *, limit: str(text).replace("s3cret", "***"),
+            announced="s3cret",
+        )
+        assert "s3cret" not in json.dumps(error.as_dict())

@@ -38,6 +38,14 @@ def test_a_job_is_asked_for_at_its_path_and_returned_as_it_came(kit: Any) -> Non
     ]
 
 
+@pytest.mark.parametrize("told", [{"status": {"status": "completed"}}, {"state": "completed"}])
+def test_a_job_whose_status_stands_elsewhere_is_read(kit: Any, told: dict[str, Any]) -> None:
+    job = kit.converse(
+        get_job(kit.settings(), "ftjob-1"), lambda request: kit.answer({"id": "ftjob-1"} | told)
+    )
+    assert (job.status, job.raw) == ("completed", {"id": "ftjob-1"} | told)
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

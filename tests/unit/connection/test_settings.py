@@ -9,6 +9,7 @@ import pytest
 from airflow_ft_events.connection.address import unused_fields
 from airflow_ft_events.connection.settings import Settings, settings_of
 from airflow_ft_events.errors import FineTuningInputError
+from airflow_ft_events.jobs import JobState
 from airflow_ft_events.parameters import check_count, check_early, check_job_id, check_log_events
 
 KEY = "sk-proj-Zx81QmRt44LpWv09"
@@ -258,6 +259,12 @@ def test_an_openai_connection_may_have_no_extra(given: Any) -> None:
     assert connection(conn_type="openai", extra=given).root == OPENAI_ROOT
 
 
+@pytest.mark.parametrize("given", [{"all done": "Succeeded"}, '{"ALL_DONE": "succeeded"}'])
+def test_states_teach_a_servers_own_status_words(given: Any) -> None:
+    assert connection().vendor.state_of("ALL-DONE") is JobState.UNKNOWN
+    assert connection(**extra(states=given)).vendor.state_of("ALL-DONE") is JobState.SUCCEEDED
+
+
 def test_signals_add_a_servers_own_words() -> None:
     settings = connection(**extra(signals={r"All done \d+": "succeeded", "OOPS": "failed"}))
     assert [meaning.value for _, meaning in settings.vendor.signals][:2] == ["succeeded", "failed"]
@@ -379,6 +386,19 @@ BAD |= {
     ),
     "a-signal-to-a-meaning-that-is-no-outcome": (extra(signals={"Done": "restarted"}), ("'restarted'",)),
     "signals-that-are-a-text": (extra(signals="Done"), ("'signals'", "not JSON")),
+}
+BAD |= {
+    "a-state-to-no-meaning": (
+        extra(states={"done": "finished"}),
+        ("'states'", "'done'", "'finished'", "succeeded, failed, cancelled, running"),
+    ),
+    "a-state-without-a-word": (extra(states={" ": "failed"}), ("'states'", "no status word")),
+    "a-state-with-two-meanings": (
+        extra(states={"done": "failed", "JOB_DONE": "succeeded"}),
+        ("'states'", "'JOB_DONE'", "two meanings"),
+    ),
+    "states-to-numbers": (extra(states={"done": 1}), ("'states'", "object with text values")),
+    "states-that-are-a-text": (extra(states="done"), ("'states'", "not JSON")),
 }
 BAD |= {
     f"params-{name}": (extra(params=value), ("'params'", *words))
@@ -621,6 +641,7 @@ CHANGED: dict[str, dict[str, Any]] = {
             "key_prefix": "Basic",
             "auth": "none",
             "signals": {"Done": "succeeded"},
+            "states": {"done": "succeeded"},
             "timeout": 3,
             "max_retries": 3,
             "page_size": 3,

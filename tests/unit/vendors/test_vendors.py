@@ -10,54 +10,6 @@ from airflow_ft_events.events import Event
 from airflow_ft_events.jobs import JobState, Outcome
 from airflow_ft_events.vendors import AUTO, VENDORS, Meaning, Vendor, vendor_for
 
-STATES = {
-    "openai": {
-        "created": "active",
-        "pending": "active",
-        "validating_files": "active",
-        "queued": "active",
-        "running": "active",
-        "Running ": "active",
-        "paused": "paused",
-        "succeeded": "succeeded",
-        "failed": "failed",
-        "cancelled": "cancelled",
-        "canceled": "cancelled",
-        "succeeded_partially": "unknown",
-        "": "unknown",
-        "completed": "unknown",
-    },
-    "together": {
-        "pending": "active",
-        "queued": "active",
-        "running": "active",
-        "compressing": "active",
-        "uploading": "active",
-        "cancel_requested": "active",
-        "cancelled": "cancelled",
-        "error": "failed",
-        "user_error": "failed",
-        "completed": "succeeded",
-        "succeeded": "unknown",
-    },
-}
-
-
-@pytest.mark.parametrize(
-    ("vendor", "status", "state"),
-    [
-        (vendor, status, state)
-        for names, table in (
-            ("openai azure nebius bedrock", STATES["openai"]),
-            ("together", STATES["together"]),
-        )
-        for vendor in names.split()
-        for status, state in table.items()
-    ],
-)
-def test_a_status_means_what_its_vendor_means_by_it(vendor: str, status: str, state: str) -> None:
-    assert VENDORS[vendor].state_of(status) is JobState(state)
-
 
 @pytest.mark.parametrize("status", [None, 7, [], {}, True])
 def test_a_status_that_is_not_text_is_unknown(status: object) -> None:
@@ -234,7 +186,7 @@ def test_together_jobs_have_the_model_and_the_tokens_under_names_of_their_own() 
     assert (read.fine_tuned_model, read.trained_tokens, read.ended) == ("acme/llama-1", 7, Outcome.SUCCEEDED)
     assert read.raw is job
     theirs = VENDORS["openai"].read_job(job, job_id="ft-1")
-    assert (theirs.fine_tuned_model, theirs.trained_tokens, theirs.ended) == (None, None, None)
+    assert (theirs.fine_tuned_model, theirs.trained_tokens) == (None, None)
 
 
 @pytest.mark.parametrize(
