@@ -157,8 +157,18 @@ def unknown(job: dict[str, Any], *, contradicts_itself: bool = False) -> Job:
 
 @pytest.mark.parametrize(
     "name",
-    "finished_at completed_at ended_at end_time finish_time completionTime finishedAt failed_at cancelled_at "
-    "canceled_at End-Time".split(),
+    [
+        *(
+            "finished_at",
+            "completed_at",
+            "ended_at",
+            "end_time",
+            "finish_time",
+            "completionTime",
+            "finishedAt",
+        ),
+        *("failed_at", "cancelled_at", "canceled_at", "End-Time"),
+    ],
 )
 def test_a_job_says_that_it_has_finished_under_any_name_of_that_time(name: str) -> None:
     assert unknown({name: "2026-01-02T03:04:05Z"}).finished_at == 1767323045.0
@@ -188,8 +198,8 @@ def test_a_word_that_nobody_knows_is_no_verdict_and_can_be_taught() -> None:
     error = status_unknown(job, conn_id="tuning")
     assert str(error) == (
         "The state of job ftjob-1 is unknown (connection tuning): its status 'archived' is a word that is "
-        "not known here. It says that it finished at 2026-01-02T03:04:05Z. That is no verdict: the job may have "
-        "succeeded or failed. Look at the job on its server. Then write into the connection's extra what the "
+        "not known here. It says that it finished at 2026-01-02T03:04:05Z. That is no verdict: the job may "
+        "have succeeded or failed. Look at the job on its server. Then write into the connection's extra what the "
         'word means there, such as {"states": {"archived": "succeeded"}} (or failed, cancelled, running), '
         "and clear the task."
     )
