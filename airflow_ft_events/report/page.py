@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from airflow_ft_events.events import Event, epoch_seconds, is_number, iso_utc, one_line
+from airflow_ft_events.events import Event, epoch_seconds, is_number, iso_utc, one_line, whole_number
 from airflow_ft_events.report.curves import Curve, LogView, Role, is_said
 from airflow_ft_events.vendors import FAMILIES, VENDORS
 
@@ -156,8 +156,8 @@ def _facts(view: LogView, about: Mapping[str, Any]) -> Iterator[_Fact]:
         yield _Fact("Status", one_line(status, limit=80))
     if steps := _steps(view):
         yield _Fact("Steps", steps)
-    tokens, count = about.get("trained_tokens"), about.get("count")
-    if is_number(tokens):
+    tokens, count = whole_number(about.get("trained_tokens")), about.get("count")
+    if tokens is not None:
         yield _Fact("Trained tokens", _number(tokens))
     yield _Fact("Events", _number(count if is_number(count) else len(view.events)))
     yield from _times(view, about)

@@ -392,7 +392,7 @@ def test_the_page_shows_what_it_is_told_of_the_job() -> None:
         "vendor": "azure",
         "outcome": "failed",
         "status": "failed",
-        "trained_tokens": 1_234_567,
+        "trained_tokens": "1234567",
         "fine_tuned_model": None,
         "finished_at": "2026-01-31T12:00:00+00:00",
         "error": {"code": "server_error", "message": "It broke", "param": None},
