@@ -371,11 +371,11 @@ def test_an_answer_about_no_job_or_another_is_never_a_success(
     [
         {"status": "SUCCEEDED "},
         {"status": "succeeded", "error": {}, "fine_tuned_model": 7, "trained_tokens": "many"},
-        {"status": "succeeded", "error": "odd", "finished_at": "2026-01-01T00:00:00Z"},
-        {"status": "succeeded", "error": [1], "finished_at": 1e300},
-        {"status": "succeeded", "error": {"code": {"a": 1}, "message": ["x"]}, "finished_at": {}},
+        {"status": "JOB_STATE_SUCCEEDED", "error": "None", "finished_at": "2026-01-01T00:00:00Z"},
+        {"status": {"state": "Completed"}, "error": [0], "finished_at": 1e300},
+        {"state": "success", "error": {"code": {"a": None}, "message": []}, "finished_at": {}},
     ],
-    ids=["odd case", "odd fields", "error of words", "odd numbers", "odd error"],
+    ids=["odd case", "odd fields", "an enumeration", "an object", "another name"],
 )
 def test_an_odd_job_that_succeeded_is_a_success_with_a_result_of_plain_values(
     job: dict[str, Any],
@@ -391,3 +391,30 @@ def test_an_odd_job_that_succeeded_is_a_success_with_a_result_of_plain_values(
     result = follow(mode, "ftjob-1")
     assert result["outcome"] == "succeeded"
     assert json.loads(json.dumps(result)) == result
+
+
+def test_a_success_that_reports_an_error_is_no_verdict_in_any_mode(
+    odd_server: Any, answer_bytes: Any, connect: Any, follow: Any, mode: str
+) -> None:
+    page: dict[str, Any] = {"data": [], "has_more": False}
+    job = {"status": "succeeded", "error": {"code": {"a": 1}, "message": ["x"]}}
+    server = odd_server(lambda asked: answer_bytes(page if "/events" in asked.target else job))
+    connect(server)
+    with pytest.raises(AirflowSensorTimeout, match="ftjob-1"):
+        follow(mode, "ftjob-1", timeout=3600, poke_interval=600)
+
+
+def test_a_word_that_the_connection_teaches_ends_a_wait_in_every_mode(
+    odd_server: Any, answer_bytes: Any, connect: Any, follow: Any, mode: str
+) -> None:
+    page: dict[str, Any] = {"data": [], "has_more": False}
+    server = odd_server(
+        lambda asked: answer_bytes(page if "/events" in asked.target else {"status": "JOB_STATE_ARCHIVED"})
+    )
+    connect(server, states={"archived": "succeeded"})
+    result = follow(mode, "ftjob-1")
+    assert (result["outcome"], result["decided_by"], result["status"]) == (
+        "succeeded",
+        "status",
+        "JOB_STATE_ARCHIVED",
+    )

@@ -199,9 +199,9 @@ def test_a_word_that_nobody_knows_is_no_verdict_and_can_be_taught() -> None:
     assert str(error) == (
         "The state of job ftjob-1 is unknown (connection tuning): its status 'archived' is a word that is "
         "not known here. It says that it finished at 2026-01-02T03:04:05Z. That is no verdict: the job may "
-        "have succeeded or failed. Look at the job on its server. Then write into the connection's extra what the "
-        'word means there, such as {"states": {"archived": "succeeded"}} (or failed, cancelled, running), '
-        "and clear the task."
+        "have succeeded or failed. Look at the job on its server. Then write into the connection's extra "
+        'what the word means there, such as {"states": {"archived": "succeeded"}} (or failed, cancelled, '
+        "running), and clear the task."
     )
     assert (error.job_id, error.conn_id) == ("ftjob-1", "tuning")
     assert (error.job_status, error.finished_at) == ("archived", "2026-01-02T03:04:05Z")
