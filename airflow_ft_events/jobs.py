@@ -197,8 +197,8 @@ def status_unknown(
     over = f" It says that it finished at {finished}." if finished else ""
     over += f" Its log says {line(announced, limit=120)!r}." if announced else ""
     return FineTuningStatusUnknown(
-        f"The state of job {job.id} is unknown (connection {conn_id}): {problem}.{over} That is no verdict: "
-        f"the job may have succeeded or failed. {advice}",
+        f"The state of job {job.id} is unknown (connection {conn_id!r}): {problem}.{over} That is no "
+        f"verdict: the job may have succeeded or failed. {advice}",
         job_id=job.id,
         conn_id=conn_id,
         job_status=word,

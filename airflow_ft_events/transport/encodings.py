@@ -1,8 +1,8 @@
 """
 Decodes what aiohttp leaves encoded, with the limits of the rest.
 
-aiohttp decodes a body once, if its Content-Encoding is one word that it knows; requests decodes ``x-gzip`` too,
-and encodings that were applied one after another.
+aiohttp decodes a body once, if its Content-Encoding is one word that it knows; requests decodes ``x-gzip``
+too, and encodings that were applied one after another.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from airflow_ft_events.jobs import JobOutcome, JobState
 from airflow_ft_events.waiting.evidence import Evidence
 from airflow_ft_events.waiting.log_reader import LogReader
 from airflow_ft_events.waiting.state import ASKED_AGAIN_AFTER, Announcement, PollResult, RouteState
-from airflow_ft_events.waiting.streaks import CONFIRMED_AFTER, GONE_AFTER, Absences, Failures, Streak
+from airflow_ft_events.waiting.streaks import CONFIRMED_AFTER, GONE_AFTER, Absences, Failures, Streak, Unclear
+from airflow_ft_events.waiting.task_log import odd_state
 from airflow_ft_events.waiting.verdict import Said, Then, known_of, said_by, verdict
 
 UNCONFIRMED_INTERVAL = 10.0
@@ -88,6 +89,7 @@ class JobPoller:
         self._job_unread = False
         self._failures = Failures()
         self._absences = Absences()
+        self._unclear = Unclear()
         self._refusals = Streak()
         self._pause_noted_at = float("-inf")
         self._warned: set[str] = set()
@@ -220,15 +222,14 @@ class JobPoller:
         if status != self.status:
             result.notes.append(("info", f"Job {self.job_id} is {status}."))
         self.status = status
+        says_over = self._unclear.take(job, announced=self._evidence.announced, now=now)
         if ended := JobOutcome.of_job(job):
             result.outcome = self.settings.redact.outcome(ended)
         elif job.state is not JobState.ACTIVE:
-            what = (
-                "is paused"
-                if job.state is JobState.PAUSED
-                else f"has a status that is not known here, {status!r}"
-            )
-            self._warn_once(result, f"state {status}", f"Job {self.job_id} {what}; waiting until it changes.")
+            what = f"Job {self.job_id} {odd_state(job, status)}; waiting until it changes."
+            self._warn_once(result, f"state {status}", what)
+        if says_over and self._unclear.stays(result.server_now, now=now, alone=not self._remembers):
+            result.error = self._unclear.error(self.settings)
         return Answered(Route.OK)
 
     def _make_sure_no_job_shows(self, result: PollResult, now: float) -> Generator[ApiRequest, Any, None]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_ft_events.errors import FineTuningApiError, FineTuningError, FineTuningJobNotFound
+from airflow_ft_events.connection.settings import Settings
+from airflow_ft_events.errors import (
+    FineTuningApiError,
+    FineTuningError,
+    FineTuningJobNotFound,
+    FineTuningStatusUnknown,
+)
+from airflow_ft_events.events import Event
+from airflow_ft_events.jobs import Job, JobState, status_unknown
 
 LONGEST_GAP = 600.0
 """Maximum seconds between two polls while the server cannot be asked."""
@@ -156,4 +164,59 @@ class Absences(Streak):
             status=404,
             code=facts.code if facts else None,
             request_id=facts.request_id if facts else None,
+        )
+
+
+@dataclass(slots=True)
+class Unclear(Streak):
+    """
+    Reads in a row of a job that is over, as it or its log says, with a status that nobody here knows.
+
+    :param job: the job as it was read last.
+    :param announced: the event that announces its end; default None.
+    """
+
+    job: Job | None = None
+    announced: Event | None = None
+
+    def take(self, job: Job, *, announced: Event | None, now: float) -> bool:
+        """
+        Take in a job that was read.
+
+        :param job: the job.
+        :param announced: the event that announces its end; None for none.
+        :param now: seconds since 1970.
+        :returns: whether it says that it is over, and not how.
+        """
+        self.job, self.announced = job, announced
+        if job.state is not JobState.UNKNOWN or (job.finished_at is None and announced is None):
+            self.end()
+            return False
+        self.add(now=now)
+        return True
+
+    def stays(self, server_now: float, *, now: float, alone: bool) -> bool:
+        """
+        Tell whether that has lasted for 15 minutes.
+
+        :param server_now: the server's clock, seconds since 1970.
+        :param now: ours.
+        :param alone: whether one read must do, since nothing is remembered of earlier ones.
+        :returns: True if the wait must end.
+        """
+        assert self.job is not None
+        finished = self.job.finished_at
+        over_for = server_now - finished if finished is not None else 0.0
+        return (alone or self.count > 1) and max(over_for, self.lasted(now=now)) >= UNKNOWN_AFTER
+
+    def error(self, settings: Settings) -> FineTuningStatusUnknown:
+        """
+        Make the error that ends the wait; it is no verdict.
+
+        :param settings: the connection.
+        """
+        assert self.job is not None
+        told = self.announced and (self.announced.message or self.announced.type)
+        return status_unknown(
+            self.job, conn_id=settings.conn_id, line=settings.redact.line, announced=told or None
         )

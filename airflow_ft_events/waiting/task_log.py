@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from airflow_ft_events.events import Event, counts_steps, one_line, short_utc
+from airflow_ft_events.jobs import Job, JobState
 
 LogEvents = Literal["messages", "all", "none"]
 Line = tuple[str, str]
@@ -121,3 +122,17 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def odd_state(job: Job, status: str) -> str:
+    """
+    Say what is odd about a job that neither goes on nor has ended.
+
+    :param job: the job.
+    :param status: its status, safe for a line.
+    """
+    if job.state is JobState.PAUSED:
+        return "is paused"
+    if job.contradicts_itself:
+        return f"reports an error, and its status {status!r} means success"
+    return f"has a status that is not known here, {status!r}"

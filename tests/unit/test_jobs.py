@@ -197,7 +197,7 @@ def test_a_word_that_nobody_knows_is_no_verdict_and_can_be_taught() -> None:
     job = unknown({"status": "archived\n", "finished_at": 1767323045})
     error = status_unknown(job, conn_id="tuning")
     assert str(error) == (
-        "The state of job ftjob-1 is unknown (connection tuning): its status 'archived' is a word that is "
+        "The state of job ftjob-1 is unknown (connection 'tuning'): its status 'archived' is a word that is "
         "not known here. It says that it finished at 2026-01-02T03:04:05Z. That is no verdict: the job may "
         "have succeeded or failed. Look at the job on its server. Then write into the connection's extra "
         'what the word means there, such as {"states": {"archived": "succeeded"}} (or failed, cancelled, '

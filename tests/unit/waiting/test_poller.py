@@ -22,6 +22,7 @@ from airflow_ft_events.errors import (
     FineTuningError,
     FineTuningInputError,
     FineTuningJobNotFound,
+    FineTuningStatusUnknown,
 )
 from airflow_ft_events.jobs import JobOutcome
 from airflow_ft_events.waiting.poller import JobPoller
@@ -627,6 +628,33 @@ SEQUENCES: dict[str, Sequence] = {
         outcome="failed",
         ends=(40, 140),
     ),
+    "a-word-that-nobody-knows-of-a-job-that-says-it-finished": Sequence(
+        lambda: World(
+            [step(60, 1)],
+            [(0, "running"), (600, "archived")],
+            job={"finished_at": None, "completed_at": START + 590},
+        ),
+        outcome=None,
+        error=(FineTuningStatusUnknown, '"states": {"archived"'),
+        ends=(1490, 1620),
+        restarts=False,
+    ),
+    "a-word-that-nobody-knows-in-between": Sequence(
+        lambda: World([step(60, 1)], [(0, "running"), (600, "polishing"), (5000, "succeeded")]),
+        ends=(5000, 5060),
+        requests=200,
+    ),
+    "a-success-that-reports-an-error": Sequence(
+        lambda: World(
+            [step(60, 1)],
+            [(0, "running"), (600, "succeeded")],
+            job={"finished_at": START + 600, "error": {"message": "out of memory"}},
+        ),
+        outcome=None,
+        error=(FineTuningStatusUnknown, "out of memory"),
+        ends=(1500, 1620),
+        restarts=False,
+    ),
     "a-key-without-permission": Sequence(
         lambda: World(events_say=always(refused(403)), job_says=always(refused(403))),
         outcome=None,
@@ -1135,6 +1163,13 @@ class Limiter:
             return self.refusal
         self.passed_at = now
         return None
+
+
+def test_a_word_that_nobody_knows_after_a_final_event_ends_the_wait_after_15_minutes(kit: Any) -> None:
+    wait = drive(kit, World([at(600, SUCCESS)], [(0, "running"), (600, "archived")]))
+    assert isinstance(wait.error, FineTuningStatusUnknown)
+    assert "Its log says" in str(wait.error)
+    assert 1500 <= wait.ended_at <= 1620
 
 
 @pytest.mark.parametrize("status", [429, 503])
