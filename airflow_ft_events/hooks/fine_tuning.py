@@ -375,12 +375,17 @@ class FineTuningHook(ClientHook):
 
     def newest_events(self, job_id: str) -> list[Event]:
         """
-        Read the newest page of a job's log.
+        Read the newest page of a job's log: one try, within the connection's read timeout in all.
+
+        It is for what a verdict that stands only adds, so a server that hangs must not hold the verdict up.
 
         :param job_id: the job.
         :returns: its events, oldest first, typed.
+        :raises FineTuningApiError: a refusal, or no answer in time.
         """
-        return self._run(calls.newest_events(self.settings, check_job_id(job_id)))
+        conversation = calls.newest_events(self.settings, check_job_id(job_id))
+        send = self._sync_transport().sender_within(self.settings.timeout)
+        return calls.converse(conversation, send)
 
 
 def _newest(feed: EventFeed, max_events: int | None) -> list[dict[str, Any]]:

@@ -13,9 +13,13 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import socket
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import urllib3
@@ -23,19 +27,38 @@ from requests.adapters import HTTPAdapter
 
 from airflow_ft_events.connection.settings import READ_TIMEOUTS
 
+_ends_at: ContextVar[float] = ContextVar("ends_at", default=math.inf)
+
+
+@contextmanager
+def ending_at(moment: float) -> Iterator[None]:
+    """
+    Let no response that begins within this block take longer.
+
+    :param moment: on the monotonic clock.
+    """
+    token = _ends_at.set(moment)
+    try:
+        yield
+    finally:
+        _ends_at.reset(token)
+
 
 class _BoundedReader(io.RawIOBase):
-    """Reads a socket until a deadline; a single read is limited by the socket's own timeout."""
+    """Reads a socket until a deadline; a single read is limited by the socket's own timeout, too."""
 
-    def __init__(self, raw: io.RawIOBase, *, ends_at: float) -> None:
-        self._raw, self._ends_at = raw, ends_at
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, *, timeout: float, ends_at: float) -> None:
+        self._raw, self._sock, self._timeout, self._ends_at = raw, sock, timeout, ends_at
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if time.monotonic() > self._ends_at:
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
             raise TimeoutError("the response takes too long")
+        if left < self._timeout:
+            self._sock.settimeout(left)  # for this response: urllib3 sets it anew for each
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -44,13 +67,14 @@ class _BoundedReader(io.RawIOBase):
 
 
 class _BoundedAnswer(http.client.HTTPResponse):
-    """A response whose headers and body together may take ten read timeouts."""
+    """A response whose headers and body together may take ten read timeouts, or until :func:`ending_at`."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         if timeout := sock.gettimeout():
-            ends_at = time.monotonic() + READ_TIMEOUTS * timeout
-            self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), ends_at=ends_at))
+            ends_at = min(time.monotonic() + READ_TIMEOUTS * timeout, _ends_at.get())
+            raw = _BoundedReader(self.fp.detach(), sock, timeout=timeout, ends_at=ends_at)
+            self.fp = io.BufferedReader(raw)
 
 
 class _HttpPool(urllib3.HTTPConnectionPool):

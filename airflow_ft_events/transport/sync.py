@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -14,7 +16,7 @@ from airflow_ft_events.api.exchange import ApiFault, ApiRequest, ApiResponse, Ap
 from airflow_ft_events.connection.network import Network, tls_context
 from airflow_ft_events.connection.settings import WORKER_BODY_LIMIT, Settings
 from airflow_ft_events.errors import FineTuningAuthError
-from airflow_ft_events.transport.bounded_http import BoundedAdapter
+from airflow_ft_events.transport.bounded_http import BoundedAdapter, ending_at
 
 READ_AT_ONCE = 256 * 1024
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: 407 ?(.*)", re.DOTALL)
@@ -56,10 +58,10 @@ class _Session(requests.Session):
         context = tls_context(network) if network.client_cert else None
         for scheme in ("http://", "https://"):
             self.mount(scheme, BoundedAdapter(context))
-        self._timeout = (settings.connect_timeout, settings.timeout)
+        self.timeout: tuple[float, float] = (settings.connect_timeout, settings.timeout)
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        kwargs.setdefault("timeout", self._timeout)
+        kwargs.setdefault("timeout", self.timeout)
         return super().request(
             method, f"{self._root}{url}" if str(url).startswith("/") else url, *args, **kwargs
         )
@@ -69,7 +71,7 @@ class _Session(requests.Session):
         return None
 
 
-def session_of(settings: Settings, network: Network) -> requests.Session:
+def session_of(settings: Settings, network: Network) -> _Session:
     """
     Build a session that is ready to use against the connection's server.
 
@@ -122,6 +124,28 @@ class SyncTransport:
                 # the server may have acted before it closed the connection
                 reply = replace(reply, tries=reply.tries + 1)
         return reply
+
+    def sender_within(self, seconds: float) -> Callable[[ApiRequest], ApiResult]:
+        """
+        Make a sender for requests that may take so long together, whatever the server does.
+
+        :param seconds: from now on.
+        :returns: a function as :meth:`send`; it answers with a timeout when the time is over.
+        """
+        ends_at = time.monotonic() + seconds
+
+        def send(request: ApiRequest) -> ApiResult:
+            left = ends_at - time.monotonic()
+            if left <= 0:
+                return ApiFault(FaultKind.TIMEOUT, f"no answer in {seconds:g} s")
+            self.session.timeout = (min(self.settings.connect_timeout, left), left)
+            try:
+                with ending_at(ends_at):
+                    return self.send(request)
+            finally:
+                self.session.timeout = (self.settings.connect_timeout, self.settings.timeout)
+
+        return send
 
     def _send(self, request: ApiRequest) -> ApiResult:
         reused, self._reused = self._reused, True
