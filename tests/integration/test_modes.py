@@ -189,7 +189,7 @@ class TestRunNeverRaises:
         assert payload["kind"] == "error"
         assert "fine_tuning_default" in payload["error"]["message"]
 
-    @pytest.mark.parametrize("job_id", [None, "", "../files", "a/b", "..", 7], ids=repr)
+    @pytest.mark.parametrize("job_id", [None, "", "../files", "a%2F..%2Fb", "..", 7], ids=repr)
     def test_when_the_job_id_is_invalid(
         self, job_id: Any, simulated: Any, connect: Any, payload_of: Any
     ) -> None:
