@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 from airflow_ft_events.simulator import Simulator
-from tests.system.live import Component, Database, Lever, LiveAirflow, MissingError, all_ended, postgresql
+from tests.system.gateways import Gateways, Waits
+from tests.system.live import (
+    Component,
+    Database,
+    Lever,
+    LiveAirflow,
+    MissingError,
+    all_ended,
+    folder_for_all,
+    postgresql,
+    unprivileged,
+)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -28,16 +42,22 @@ def started() -> Iterator[list[Component]]:
         yield components
 
 
-@pytest.fixture(scope="session")
-def database(started: list[Component]) -> Iterator[Database]:
-    """A PostgreSQL server of the session's own; without its programs its tests are skipped."""
+@contextlib.contextmanager
+def skipped_where_missing() -> Iterator[None]:
+    """Skip a test whose programs are missing; in CI it fails."""
     try:
-        with postgresql(started) as found:
-            yield found
+        yield
     except MissingError as missing:
         if os.environ.get("CI_REQUIRES_SYSTEM") == "1":
             pytest.fail(str(missing))
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def database(started: list[Component]) -> Iterator[Database]:
+    """A PostgreSQL server of the session's own; without its programs its tests are skipped."""
+    with skipped_where_missing(), postgresql(started) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +99,33 @@ def conn_id(airflow: LiveAirflow, sim: Simulator) -> str:
     name = f"ft_{sim.base_url.rsplit(':', 1)[1].split('/')[0]}"
     airflow.api.add_connection(name, sim)
     return name
+
+
+@pytest.fixture
+def gateways(started: list[Component], tmp_path: Path) -> Iterator[Gateways]:
+    """Start gateways, not as root; where root tests, others may not enter tmp_path."""
+    with contextlib.ExitStack() as stack:
+        folder = tmp_path
+        with skipped_where_missing():
+            as_user = unprivileged()
+        if as_user:
+            made = tempfile.TemporaryDirectory(
+                prefix="ft-events-", dir=folder_for_all(), ignore_cleanup_errors=True
+            )
+            folder = Path(stack.enter_context(made))
+            folder.chmod(0o755)
+        before = len(started)
+        stack.callback(lambda: [component.end() for component in started[before:]])
+        yield Gateways(folder, started)
+
+
+@pytest.fixture
+def wait(monkeypatch: pytest.MonkeyPatch) -> Waits:
+    """Wait for a job in real time: ``wait("poke" | "reschedule" | "deferrable", job_id)``."""
+    return Waits(monkeypatch)
+
+
+@pytest.fixture(params=["poke", "reschedule", "deferrable"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Each way to wait."""
+    return str(request.param)

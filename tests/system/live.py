@@ -235,8 +235,8 @@ class MissingError(Exception):
     """What a live Airflow needs is not on this machine; the message says what."""
 
 
-def _unprivileged() -> dict[str, Any]:
-    """Options that make a process run as somebody else than root, as PostgreSQL demands."""
+def unprivileged() -> dict[str, Any]:
+    """Options that make a process run as somebody else than root, as PostgreSQL and squid demand."""
     if os.getuid():
         return {}
     for name in ("postgres", "nobody"):
@@ -244,11 +244,11 @@ def _unprivileged() -> dict[str, Any]:
             user = pwd.getpwnam(name)
             return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     raise MissingError(
-        "PostgreSQL does not run as root, and there is neither a user postgres nor nobody here"
+        "This program does not run as root, and there is neither a user postgres nor nobody here"
     )
 
 
-def _folder_for_all() -> Path:
+def folder_for_all() -> Path:
     """A folder for temporary files that everybody may enter, as another user than root must here."""
     usual = Path(tempfile.gettempdir()).resolve()
     if all(folder.stat().st_mode & stat.S_IXOTH for folder in (usual, *usual.parents)):
@@ -328,9 +328,9 @@ def postgresql(started: list[Component]) -> Iterator[Database]:
         raise MissingError(
             "PostgreSQL's server programs are not here (on Debian: apt-get install postgresql)"
         )
-    as_user = _unprivileged()
+    as_user = unprivileged()
     with tempfile.TemporaryDirectory(
-        prefix="ft-events-pg-", dir=_folder_for_all(), ignore_cleanup_errors=True
+        prefix="ft-events-pg-", dir=folder_for_all(), ignore_cleanup_errors=True
     ) as name:
         folder = Path(name)
         if as_user:
