@@ -129,3 +129,10 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Waits:
 def mode(request: pytest.FixtureRequest) -> str:
     """Each way to wait."""
     return str(request.param)
+
+
+@pytest.fixture
+def training(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+    """A server with one job that runs for some seconds and logs several events in each."""
+    with Simulator([{"duration": 3, "steps": 15, "outcome": getattr(request, "param", "succeeded")}]) as sim:
+        yield sim

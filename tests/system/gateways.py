@@ -114,15 +114,15 @@ class Gateways:
         return self._start("nginx", [program("nginx"), *options], folder, port)
 
     def haproxy(
-        self, *, bind: str = "", frontend: str, to: Simulator, files: Mapping[str, str] | None = None
+        self, *, bind: str = "", frontend: str = "", to: Simulator, files: Mapping[str, str] | None = None
     ) -> Gateway:
         """
         Start HAProxy in front of a simulator.
 
-        :param bind: options of its one ``bind``; ``{folder}`` stands for its folder.
-        :param frontend: the rules of its frontend, likewise.
+        :param bind: options of its one ``bind``.
+        :param frontend: the rules of its frontend.
         :param to: the simulator.
-        :param files: more files in its folder.
+        :param files: more files in its folder, in which it runs.
         """
         folder, port = self._new("haproxy")
         for name, content in (files or {}).items():
@@ -138,8 +138,8 @@ defaults
     timeout client 30s
     timeout server 30s
 frontend gateway
-    bind 127.0.0.1:{port} {bind.format(folder=folder)}
-    {frontend.format(folder=folder)}
+    bind 127.0.0.1:{port} {bind}
+    {frontend}
     default_backend simulator
 backend simulator
     server one {to.base_url.split("/")[2]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,13 +10,6 @@ from airflow_ft_events.simulator import Simulator
 from tests.system.gateways import INTERVAL, Gateways, Waits
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-def training(request: pytest.FixtureRequest) -> Iterator[Simulator]:
-    """A server with one job that runs for some seconds and logs several events in each."""
-    with Simulator([{"duration": 3, "steps": 15, "outcome": getattr(request, "param", "succeeded")}]) as sim:
-        yield sim
 
 
 def upstream(sim: Simulator) -> str:
