@@ -19,7 +19,7 @@ def test_behind_a_stick_table_limit_the_end_is_seen_within_two_polls(
     mode: str, training: Simulator, gateways: Gateways, wait: Waits
 ) -> None:
     limit = """
-    stick-table type ip size 1k expire 60s store http_req_rate(700ms)
+    stick-table type ip size 1k expire 60s store http_req_rate(300ms)
     http-request track-sc0 src
     http-request deny deny_status 429 hdr Retry-After 1 if { sc_http_req_rate(0) gt 1 }
     """

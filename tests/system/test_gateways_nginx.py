@@ -22,7 +22,7 @@ def test_behind_a_limiter_without_burst_the_end_is_seen_within_two_polls(
     status: int, mode: str, training: Simulator, gateways: Gateways, wait: Waits
 ) -> None:
     nginx = gateways.nginx(
-        http="limit_req_zone $server_port zone=all:1m rate=1r/s;",
+        http="limit_req_zone $server_port zone=all:1m rate=2r/s;",
         # without Retry-After the triggerer pauses for 30 s after a 429: right, and longer than this test
         server=f"limit_req zone=all; limit_req_status {status}; add_header Retry-After 1 always; "
         f"location / {{ proxy_pass {upstream(training)}; }}",
