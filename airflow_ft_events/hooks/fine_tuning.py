@@ -353,6 +353,9 @@ class FineTuningHook(ClientHook):
         """
         result = self._poll(poller)
         while result.confirming:
+            for level, text in result.notes:
+                getattr(self.log, level)("%s", self.redact.text(text))
+            result.notes = []  # said already: the next half minute would be silent without them
             clock().sleep(result.wait)
             again = self._poll(poller)
             again.follow(result)

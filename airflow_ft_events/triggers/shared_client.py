@@ -95,6 +95,8 @@ class SharedClient:
     async def _connect(self, read_connection: ReadConnection) -> None:
         settings, network = await read_connection()
         if self._transport is not None:
+            if settings != self._transport.settings:
+                self._not_before = 0.0  # another key need not pause
             settings = settings.after(self._transport.settings)
         resources = AsyncExitStack()
         session = await resources.enter_async_context(shared_session(network))

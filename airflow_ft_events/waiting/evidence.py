@@ -46,6 +46,11 @@ class Evidence:
         return self._claim.event if self._claim and not self._claim.from_error else None
 
     @property
+    def ends_in_error(self) -> bool:
+        """Whether the newest event that says anything is an error."""
+        return self._claim is not None and self._claim.from_error
+
+    @property
     def announced_outcome(self) -> Outcome | None:
         """The outcome that :attr:`announced` states."""
         return self._claim.outcome if self._claim and not self._claim.from_error else None

@@ -19,9 +19,10 @@ from airflow_ft_events.errors import (
 )
 from airflow_ft_events.events import one_line
 from airflow_ft_events.jobs import JobOutcome, JobState
+from airflow_ft_events.waiting import state
 from airflow_ft_events.waiting.evidence import Evidence
 from airflow_ft_events.waiting.log_reader import LogReader
-from airflow_ft_events.waiting.state import ASKED_AGAIN_AFTER, Announcement, PollResult, RouteState
+from airflow_ft_events.waiting.state import Announcement, PollResult, RouteState
 from airflow_ft_events.waiting.streaks import CONFIRMED_AFTER, GONE_AFTER, Absences, Failures, Streak, Unclear
 from airflow_ft_events.waiting.task_log import odd_state
 from airflow_ft_events.waiting.verdict import Said, Then, known_of, said_by, verdict
@@ -90,6 +91,7 @@ class JobPoller:
         self._failures = Failures()
         self._absences = Absences()
         self._unclear = Unclear()
+        self._connection = state.ConnectionRead()
         self._refusals = Streak()
         self._pause_noted_at = float("-inf")
         self._warned: set[str] = set()
@@ -181,6 +183,7 @@ class JobPoller:
             events.route is not Route.OK
             or not result.events
             or self._announcement is not None
+            or self._evidence.ends_in_error
             or self._job_unread
             or self._failures.count > 0
         )
@@ -190,7 +193,7 @@ class JobPoller:
         read = yield from self._log.read(self.settings, now=now, job_decides=self.job_seen)
         if read.answered.route is not Route.OK:
             return read.answered
-        self.events_seen = True
+        self.events_seen, self._untried = True, False
         if read.server_time is not None:
             result.server_now = read.server_time
         self._evidence.take(read.earlier, seen_at=now, now=now)
@@ -280,6 +283,8 @@ class JobPoller:
             paused = (self._events_route, events), (self._job_route, job)
             route, met = paused[events.route is not Route.PAUSE]
             self._pause(result, route, met, now)
+            if not result.asked:
+                result.denied = self._connection.is_due(now)
         elif then is Then.COUNT_ABSENCE:
             self._count_absence(result, job, now)
         elif then is Then.COUNT_FAILURE:
@@ -340,7 +345,7 @@ class JobPoller:
         if self._refusals.lasted(now=now) >= CONFIRMED_AFTER:
             result.error = error
             return
-        result.confirming, result.wait = True, self._refusals.soon(most=ASKED_AGAIN_AFTER)
+        result.confirming, result.wait = True, self._refusals.soon(most=state.ASKED_AGAIN_AFTER)
         if self._refusals.count == 1:
             result.warn(
                 f"The server refuses everything; asking again for {CONFIRMED_AFTER:g} s before that "

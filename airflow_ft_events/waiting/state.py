@@ -28,7 +28,7 @@ class PollResult:
     :param asked: whether the server gave a usable answer.
     :param paused: whether it asked for a pause instead (429).
     :param confirming: whether the server refuses all, and the next poll comes soon to see whether that stays.
-    :param denied: whether a route answered 401 or 403, and nothing was learned from the other one.
+    :param denied: whether the key may be the reason that nothing was learned: 401, 403, or 429 for long.
     :param server_now: the server's clock, seconds since 1970; ours where it shows none.
     """
 
@@ -100,6 +100,28 @@ class RouteState:
         """
         at = self.asked_at
         return at is None or now - at >= self.asked_again_after or now < at
+
+
+@dataclass(slots=True)
+class ConnectionRead:
+    """
+    When the connection is read again during pauses: a key without quota may have been replaced.
+
+    :param at: when it was read last, or the pauses began, seconds since 1970; None before.
+    """
+
+    at: float | None = None
+
+    def is_due(self, now: float) -> bool:
+        """
+        Tell whether it must be read again, and take it as done.
+
+        :param now: seconds since 1970.
+        """
+        if self.at is not None and now - self.at < ASKED_AGAIN_AFTER:
+            return False
+        due, self.at = self.at is not None, now
+        return due
 
 
 @dataclass(slots=True)

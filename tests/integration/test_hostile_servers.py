@@ -68,7 +68,7 @@ def hostile(odd_server: Any, answer_bytes: Any, connect: Any) -> Any:
 def test_odd_values_in_every_field_hide_no_success(
     odd: str, hostile: Any, follow: Any, mode: str, logs: Any
 ) -> None:
-    job = object_of(JOB_FIELDS, odd, id="ftjob-1", status="succeeded")
+    job = object_of(JOB_FIELDS, odd, id="ftjob-1", status="succeeded", error=None)
     events = f'{{"data": [{object_of(EVENT_FIELDS, odd)}], "has_more": false, "object": {odd}}}'
     hostile(job, events)
     result = follow(mode, "ftjob-1", timeout=3600)

@@ -42,7 +42,7 @@ def test_an_end_without_a_time_stands_two_minutes_after_it_was_seen_and_may_be_t
         {"id": f"e{at}", "message": message, "created_at": no_time, "appears": at, "data": data}
         for at, message, data in told
     ]
-    events[-1]["type"] = "RUN_BROKE"
+    events[-2]["type"], events[-1]["type"] = "metrics", "RUN_BROKE"
     sim = simulated([], job_route=False)
     job_id = sim.add_job(events=events, status_timeline=[(0, "running")])
     connect(sim, **WORDS)

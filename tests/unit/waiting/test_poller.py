@@ -1165,6 +1165,33 @@ class Limiter:
         return None
 
 
+def test_during_long_pauses_the_connection_is_read_again_at_most_every_five_minutes_and_a_new_key_is_used(
+    kit: Any,
+) -> None:
+    old, new = kit.settings(), kit.settings(password="sk-proj-another-key-0123456789")
+    world = World(states=[(0, "succeeded")])
+    poller, now, read_at = JobPoller(settings=old, job_id=JOB), 0.0, []
+    while True:
+        polling = poller.poll(now=START + now)
+        try:
+            asked = next(polling)
+            while True:
+                if isinstance(asked, ReadAgain):
+                    read_at.append(now)
+                    asked = polling.send(new if now > 900 else old)
+                else:
+                    exhausted = poller.settings is old
+                    asked = polling.send(refused(429) if exhausted else world.reply(kit, asked, now))
+        except StopIteration as end:
+            look = end.value
+        if look.over:
+            break
+        now += look.wait
+    assert look.outcome is not None
+    assert len(read_at) == 2
+    assert read_at[1] - read_at[0] >= 300
+
+
 def test_a_word_that_nobody_knows_after_a_final_event_ends_the_wait_after_15_minutes(kit: Any) -> None:
     wait = drive(kit, World([at(600, SUCCESS)], [(0, "running"), (600, "archived")]))
     assert isinstance(wait.error, FineTuningStatusUnknown)
