@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_ft_events.jobs import Job, JobOutcome
 
 ON_VIOLATION = ("fail", "skip")
+NOT_EVALUATED = "not evaluated"
 
 
 class FineTuningGateOperator(BaseOperator, SkipMixin):
@@ -237,12 +238,13 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
         task = context["ti"]
         task.xcom_push(key="decision", value=decision)
         ended = f"Job {self.job_id} {_ended(outcome)} (decided by its {outcome.decided_by})"
-        held = "not evaluated"
         if outcome.succeeded:
-            held = f"{len(rows) - violated} of {len(rows)} conditions hold"
-        verdict = "open" if decision["passed"] else "closed"
-        self.log.info("%s; %s: the gate is %s.", ended, held, verdict)
-        table = _table(rows)
+            verdict = "open" if decision["passed"] else "closed"
+            held = f"{len(rows) - violated} of {len(rows)} conditions hold: the gate is {verdict}"
+        else:
+            held = "no condition was evaluated; the gate is closed"
+        self.log.info("%s; %s.", ended, held)
+        table = _table(rows, evaluated=outcome.succeeded)
         for row, line in zip(rows, table, strict=True):
             (self.log.info if row["passed"] else self.log.warning)("%s", line)
         if decision["passed"]:
@@ -306,14 +308,17 @@ def _ended(outcome: JobOutcome) -> str:
 def _not_checked(conditions: Sequence[Condition], outcome: JobOutcome) -> list[ConditionResult]:
     from airflow_ft_events.gate.evaluation import ConditionResult
 
-    reason = f"not evaluated: the job {_ended(outcome)}"
+    reason = f"{NOT_EVALUATED}: the job {_ended(outcome)}"
     return [ConditionResult(condition.text, passed=False, reason=reason) for condition in conditions]
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _table(rows: Sequence[Mapping[str, Any]], *, evaluated: bool) -> list[str]:
     """One line per condition, for people."""
     from airflow_ft_events.gate.conditions import shown
 
+    if not evaluated:
+        # the line before the table says why, so the reason would repeat it on each line
+        return [f"{NOT_EVALUATED}  {one_line(row['condition'])}" for row in rows]
     width = min(60, max(len(row["condition"]) for row in rows))
     lines = []
     for row in rows:

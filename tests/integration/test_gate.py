@@ -146,11 +146,14 @@ def test_a_nan_that_came_through_xcom_as_null_closes_the_gate(server: Simulator,
 @pytest.mark.every_family
 @pytest.mark.parametrize(("status", "said"), [("failed", "the job failed"), ("cancelled", "was cancelled")])
 def test_a_job_that_did_not_succeed_closes_the_gate_whatever_its_metrics(
-    status: str, said: str, server: Simulator, gate: Any, task: Any
+    status: str, said: str, server: Simulator, gate: Any, task: Any, logs: Any
 ) -> None:
     job_id = ended(server, 0.1, status=status)
-    with pytest.raises(FineTuningGateViolated, match=said):
+    with pytest.raises(FineTuningGateViolated, match=said) as closed:
         gate(job_id)
+    assert str(closed.value).split("\n")[1:] == [f"  not evaluated  {GOOD}"]
+    assert "(decided by its status); no condition was evaluated; the gate is closed." in logs.text
+    assert "VIOLATED" not in logs.text
     assert task.pushed["decision"] == {
         "job_id": job_id,
         "outcome": status,
