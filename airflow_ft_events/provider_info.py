@@ -56,8 +56,8 @@ CONNECTION_FIELDS: dict[str, Any] = {
     },
     "token_scope": {
         "label": "Token scope",
-        "description": "With entra, if the server wants tokens for another scope than the one that its host "
-        "tells.",
+        "description": "With entra, if the server wants tokens for a scope other than the one derived from "
+        "the host.",
         "schema": {"type": ["string", "null"]},
     },
     "aws_conn_id": {
@@ -130,7 +130,8 @@ CONNECTION_FIELDS: dict[str, Any] = {
     },
     "dashboard_url": {
         "label": "Dashboard URL",
-        "description": "The page of a job for people, with {job_id} for its id.",
+        "description": "The page of a job for people, with {job_id} for its id. Kept for links to come; "
+        "nothing shows it yet.",
         "schema": {"type": ["string", "null"]},
     },
 }

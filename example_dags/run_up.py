@@ -143,7 +143,8 @@ def tell(simulator: Simulator, url: str) -> None:
         }
     )
     headline(f"Jobs: they run for {JOB_TAKES:.0f} seconds from now")
-    table({job_id: f"will be {outcome}" for outcome, job_id in jobs.items()})
+    ends = {"succeeded": "will succeed", "failed": "will fail", "cancelled": "will be cancelled"}
+    table({job_id: ends[outcome] for outcome, job_id in jobs.items()})
     headline("Trigger a Dag in the UI, or in another terminal")
     program = relative(Path(sys.executable).with_name("airflow"))
     for dag_id, conf in (
