@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,9 +61,7 @@ class Redactor:
         :param text: the text; may have several lines.
         :returns: the text with ``***`` for each secret.
         """
-        for secret in self.secrets:
-            text = text.replace(secret, MASK)
-        return text
+        return _without(text, self.secrets)
 
     def line(self, text: object, *, limit: int = 500) -> str:
         """
@@ -99,10 +98,7 @@ class Redactor:
         return Carrier(self._long)
 
     def _long(self, text: str) -> str:
-        for secret in self.secrets:
-            if len(secret) >= LONG:
-                text = text.replace(secret, MASK)
-        return text
+        return _without(text, (secret for secret in self.secrets if len(secret) >= LONG))
 
     def outcome(self, outcome: JobOutcome) -> JobOutcome:
         """
@@ -115,6 +111,29 @@ class Redactor:
             return outcome
         parts = {name: self.text(part) if part else part for name, part in outcome.error.as_dict().items()}
         return replace(outcome, error=JobError(**parts))
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    """Mask secrets that may be part of one another, or overlap: what they cover together becomes one mask."""
+    spans = sorted(span for secret in dict.fromkeys(secrets) for span in _spans(text, secret))
+    if not spans:
+        return text
+    kept, shown_from = [], 0
+    start, end = spans[0]
+    for next_start, next_end in spans[1:]:
+        if next_start >= end:
+            kept.append(text[shown_from:start])
+            shown_from, start, end = end, next_start, next_end
+        end = max(end, next_end)
+    return MASK.join([*kept, text[shown_from:start], text[end:]])
+
+
+def _spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Find each place of a secret, also those that overlap."""
+    start = text.find(secret)
+    while start >= 0:
+        yield start, start + len(secret)
+        start = text.find(secret, start + 1)
 
 
 def redacted_path(path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ KNOWN_EXTRA = {"vendor", "organization", "project", "api_version", "auth", "sign
 KNOWN_EXTRA |= {"timeout", "max_retries", "page_size", "verify", "allow_http", "params", "client_cert"}
 KNOWN_EXTRA |= {"key_header", "key_prefix", "token_scope", "aws_conn_id", "dashboard_url", "states"}
 RETIRED = 16
-"""Earlier secrets that are still masked."""
+"""Earlier keys that are still masked, and as many other earlier secrets."""
 READ_TIMEOUTS = 10
 """Read timeouts that a whole response may take: a server that sends slowly must not hold up a wait."""
 WORKER_BODY_LIMIT = 32 * 1024 * 1024
@@ -67,17 +67,21 @@ class Settings:
     retired: tuple[str, ...] = field(default=(), repr=False, compare=False)
     """Secrets of this connection before it was edited: what was read with them may still quote them."""
 
+    retired_keys: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """Its earlier keys and tokens; apart, so that many headers and parameters do not push them out."""
+
     redact: Redactor = field(init=False, repr=False, compare=False)
     """Masks the key, the values of the connection's own headers, and what else it may hold as a secret."""
 
     def __post_init__(self) -> None:
         for name in ("headers", "params"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-        hidden = dict.fromkeys((*self.headers.values(), *self._hidden(), *self.retired))
+        hidden = dict.fromkeys((*self._values(), *self.retired, *self.retired_keys))
         object.__setattr__(self, "redact", Redactor(self.credential, tuple(hidden)))
 
-    def _hidden(self) -> Iterator[str]:
-        """Yield what may be a secret besides the key and the headers; error texts quote URLs encoded."""
+    def _values(self) -> Iterator[str]:
+        """Yield what may be a secret besides the key; error texts quote URLs encoded."""
+        yield from self.headers.values()
         for name, value in self.params.items():
             if len(value) >= NO_WORD and name != "api-version":
                 yield from (value, quote_plus(value))
@@ -91,8 +95,11 @@ class Settings:
         :param earlier: the connection as it was.
         :returns: these settings, which mask the earlier secrets as well.
         """
-        known = dict.fromkeys((*earlier.retired, *earlier.redact.secrets))
-        return replace(self, retired=tuple(known)[-RETIRED:])
+        return replace(
+            self,
+            retired=_retired(earlier.retired, earlier._values(), present=self._values()),
+            retired_keys=_retired(earlier.retired_keys, earlier.credential.secrets),
+        )
 
     def headers_with(self, secret: str) -> dict[str, str]:
         """
@@ -112,6 +119,14 @@ class Settings:
         """
         name = self.vendor.key_header
         return {name: f"{self.vendor.key_prefix}{secret}"} if name else {}
+
+
+def _retired(known: Iterable[str], newly: Iterable[str], *, present: Iterable[str] = ()) -> tuple[str, ...]:
+    """Keep the last secrets that are no longer used, the newest last, each once."""
+    last = dict.fromkeys(newly)
+    kept = [value for value in known if value not in last]
+    used = set(present)
+    return tuple(value for value in (*kept, *last) if value not in used)[-RETIRED:]
 
 
 def _of_openai(fields: Fields, host: str, password: str) -> tuple[str, str, dict[str, Any]]:

@@ -106,7 +106,10 @@ class Tokens(ABC, Generic[K]):
                 log.warning("Connection %r: its %s cannot be replaced now. %s", conn_id, self.what, why)
                 return known.value
             self._tokens[wanted] = token
-            self._lately.setdefault(wanted, deque(maxlen=LATELY)).append(token.value)
+            lately = self._lately.setdefault(wanted, deque(maxlen=LATELY))
+            if token.value in lately:  # a source may give the same one again
+                lately.remove(token.value)
+            lately.append(token.value)
             return token.value
 
     def forget(self, wanted: K, refused: str) -> bool:
@@ -138,6 +141,6 @@ class Tokens(ABC, Generic[K]):
         Return the last tokens, for masking.
 
         :param wanted: what they were for.
-        :returns: up to three tokens, the oldest first.
+        :returns: up to three different tokens, the oldest first.
         """
         return tuple(self._lately.get(wanted, ()))

@@ -263,3 +263,18 @@ def test_azure_identity_is_not_imported_by_a_connection_with_a_key(project: Path
         env=os.environ | {"PYTHONPATH": str(project)},
     )
     assert done.stdout.strip() == "[]", done.stderr[-2000:]
+
+
+def test_a_token_that_is_given_again_does_not_push_an_earlier_one_out_of_the_mask(
+    credential: FakeCredential, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, given = connection(), iter(["earlier-token", *["same-token"] * 5])
+    monkeypatch.setattr(
+        credential,
+        "get_token",
+        lambda scope: SimpleNamespace(token=next(given), expires_on=int(clock.now() + HOUR)),
+    )
+    for _ in range(6):
+        settings.credential.current()
+        clock.moment += 2 * HOUR
+    assert settings.credential.secrets == ("earlier-token", "same-token")

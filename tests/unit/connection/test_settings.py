@@ -792,4 +792,4 @@ def test_an_edited_connection_still_masks_its_earlier_secrets_and_is_compared_wi
     assert edited == connection(password="another-key-1234567")
     for number in range(100):
         edited = connection(password=f"key-number-{number:06}").after(edited)
-    assert len(edited.retired) <= 16
+    assert len(edited.retired_keys) == 16
