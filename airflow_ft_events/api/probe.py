@@ -27,6 +27,8 @@ NOBODY = "connection-test"
 _NOT_REACHED = (FaultKind.CONNECT, FaultKind.TLS, FaultKind.NO_TOKEN)
 _VARYING = re.compile(r"[0-9a-fA-F-]{6,}")
 """Numbers and request ids, which differ from answer to answer."""
+_JOBS = re.compile(r"(?P<root>.*?)(?P<jobs>/(?:fine_tuning/jobs|fine-tunes))(?=/|$)")
+"""The path of a job list, of any server family."""
 Probe = Generator[ApiRequest, ApiResult, tuple[bool, str]]
 
 
@@ -60,7 +62,10 @@ def _without_list(settings: Settings, reply: ApiResult, error: FineTuningError) 
     else:
         status = str(reply.status)
         if reply.status in (401, 407, 429) or (200 <= reply.status < 300 and not _is_json(reply)):
-            return False, str(error)
+            return False, str(error) + _below_the_root(settings)
+    if hint := _below_the_root(settings):
+        # below a job list every path is some job's: no answer there shows a root of its own
+        return False, f"{error}{hint}"
     request = job_request(settings, NOBODY)
     answer = yield request
     told = f"{_connected(settings)}. It does not list jobs ({status})"
@@ -74,8 +79,11 @@ def _without_list(settings: Settings, reply: ApiResult, error: FineTuningError) 
         if route_of(refusal) is Route.DENIED:
             return False, str(refusal)
         if answer.status in (400, 404, 410, 422) and _is_json(answer):
-            elsewhere = yield replace(request, path=f"/{NOBODY}/{NOBODY}")
-            if isinstance(elsewhere, ApiResponse) and _says(answer, settings) != _says(elsewhere, settings):
+            other = replace(request, path=f"/{NOBODY}/{NOBODY}")
+            elsewhere = yield other
+            if isinstance(elsewhere, ApiResponse) and (
+                _says(answer, request, settings) != _says(elsewhere, other, settings)
+            ):
                 return True, (
                     f"{told}, but its job route answers {answer.status} for a job that does not exist, as it "
                     "should. Not verified: that it shows the jobs of this key."
@@ -104,11 +112,24 @@ def _is_json(answer: ApiResponse) -> bool:
         return False
 
 
-def _says(answer: ApiResponse, settings: Settings) -> tuple[int, str]:
+def _below_the_root(settings: Settings) -> str:
+    """Say what the base URL should be if it was copied with the path of the jobs."""
+    found = _JOBS.search(urlsplit(settings.root).path)
+    if found is None:
+        return ""
+    root = urlsplit(settings.root)._replace(path=found["root"]).geturl()
+    return (
+        f" 'Host' contains the path of the jobs ({found['jobs']}), which is appended to it: put {root} into "
+        "'Host'."
+    )
+
+
+def _says(answer: ApiResponse, request: ApiRequest, settings: Settings) -> tuple[int, str]:
     """Reduce an answer to what does not depend on the path that was asked for."""
     text = answer.body[:4000].decode("utf-8", "replace").replace("\\/", "/")
-    for path in (f"{settings.vendor.jobs_path}/{NOBODY}", f"/{NOBODY}/{NOBODY}"):
-        text = (
-            text.replace(f"{urlsplit(settings.root).path}{path}", "").replace(path, "").replace(path[1:], "")
-        )
-    return answer.status, _VARYING.sub("", text.replace(NOBODY, ""))
+    # servers repeat the path as asked, or without what a gateway before them took off
+    rest = f"{urlsplit(settings.root).path}{request.path}".lstrip("/")
+    while rest:
+        text = text.replace(f"/{rest}", "").replace(rest, "")
+        rest = rest.partition("/")[2]
+    return answer.status, _VARYING.sub("", text)

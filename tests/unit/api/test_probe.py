@@ -131,3 +131,35 @@ def test_an_address_with_a_path_is_not_mistaken_for_what_the_server_says(kit: An
         ELSEWHERE: make(f"/{NOBODY}/{NOBODY}"),
     }
     assert not examined(kit, answers, host="https://tuning.example/team/v1")[0]
+
+
+@pytest.mark.parametrize("path", ["/v1/fine_tuning/jobs", "/v1/fine_tuning/jobs/ftjob-1", "/v1/fine-tunes"])
+@pytest.mark.parametrize("says", ["{path}", "the resource is unknown", "no job {last}"])
+def test_a_base_url_with_the_path_of_the_jobs_fails_and_is_told_its_root(
+    path: str, says: str, kit: Any
+) -> None:
+    def server(request: ApiRequest) -> ApiResponse:
+        told = says.format(path=f"{path}{request.path}", last=request.path.rpartition("/")[2])
+        answer: ApiResponse = kit.answer({"detail": told}, status=404)
+        return answer
+
+    settings = kit.settings(host=f"https://tuning.example{path}")
+    works, said = kit.converse(examine(settings), server)
+    assert not works
+    assert "put https://tuning.example/v1 into 'Host'" in said
+
+
+@pytest.mark.parametrize("root", ["", "/v1", "/team/v1", "/v1/fine_tuning", "/v1/jobs", "/connection-test"])
+@pytest.mark.parametrize("shown_from", range(3))
+@pytest.mark.parametrize("slash", ["/", ""])
+def test_a_server_that_repeats_the_path_or_its_end_has_not_shown_the_api(
+    root: str, shown_from: int, slash: str, kit: Any
+) -> None:
+    def server(request: ApiRequest) -> ApiResponse:
+        segments = f"{root}{request.path}".split("/")[1:]
+        told = slash + "/".join(segments[min(shown_from, len(segments) - 1) :])
+        answer: ApiResponse = kit.answer({"error": f"Cannot GET {told}"}, status=404)
+        return answer
+
+    works, said = kit.converse(examine(kit.settings(host=f"https://tuning.example{root}")), server)
+    assert not works, said
