@@ -91,15 +91,19 @@ def check_early(job_id: object) -> None:
 
 def check_conn_id(conn_id: object) -> None:
     """
-    Check a connection id when the Dag is parsed.
+    Check a connection id, when the Dag is parsed and when its template has been rendered.
 
     :param conn_id: an id, a template or an XCom argument.
-    :raises FineTuningInputError: if it is empty.
+    :raises FineTuningInputError: if it is empty, or not text.
     """
-    if conn_id is None or (isinstance(conn_id, str) and not conn_id.strip()):
-        raise FineTuningInputError(
-            f"The conn_id is empty. It must be the id of a connection, such as {DEFAULT_CONN_ID}."
-        )
+    if is_template(conn_id) or (isinstance(conn_id, str) and conn_id.strip()):
+        return
+    blank = conn_id is None or isinstance(conn_id, str)
+    shown = "is empty" if blank else f"is {one_line(repr(conn_id), limit=80)}, which is not text"
+    raise FineTuningInputError(
+        f"The conn_id {shown}. It must be the id of a connection, such as {DEFAULT_CONN_ID}. If it comes "
+        "from a template, check what that was rendered to."
+    )
 
 
 def check_count(name: str, value: object, *, optional: bool = True) -> None:

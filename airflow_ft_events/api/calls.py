@@ -23,7 +23,7 @@ from airflow_ft_events.api.paging import EventFeed
 from airflow_ft_events.api.routes import Route, events_not_shown, route_of
 from airflow_ft_events.connection.settings import Settings
 from airflow_ft_events.errors import FineTuningApiError, FineTuningError, FineTuningPagingError
-from airflow_ft_events.events import Event, Order, identify, is_number
+from airflow_ft_events.events import Event, Order, identify, is_number, server_id
 from airflow_ft_events.jobs import Job, Outcome
 from airflow_ft_events.parameters import is_same_job, quoted
 from airflow_ft_events.vendors.base import Meaning
@@ -305,8 +305,8 @@ def _list_all(
         items += new
         if has_more is False:
             break
-        last = found[-1].get("id") if found else None
-        if not new or not isinstance(last, str) or last == after:
+        last = server_id(found[-1]) if found else None
+        if not new or last is None or last == after:
             if has_more:
                 whose = f" of job {asked.job_id}" if asked.job_id else ""
                 raise FineTuningPagingError(

@@ -24,7 +24,7 @@ from airflow_ft_events.connection.redaction import Redactor
 from airflow_ft_events.connection.settings import Settings, settings_of
 from airflow_ft_events.errors import FineTuningError, FineTuningInputError
 from airflow_ft_events.events import one_line
-from airflow_ft_events.parameters import DEFAULT_CONN_ID
+from airflow_ft_events.parameters import DEFAULT_CONN_ID, check_conn_id
 from airflow_ft_events.provider_info import CONNECTION_TYPE
 
 if TYPE_CHECKING:
@@ -74,10 +74,12 @@ class ClientHook(BaseHook):
 
     :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http``; default
         ``fine_tuning_default``.
+    :raises FineTuningInputError: the conn_id is empty, or not text.
     """
 
     def __init__(self, conn_id: str = DEFAULT_CONN_ID, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        check_conn_id(conn_id)
         self.conn_id = conn_id
         self._settings: Settings | None = None
         self._network: Network | None = None
@@ -182,7 +184,8 @@ class ClientHook(BaseHook):
         if os.environ.get(variable):
             return FineTuningInputError(
                 f"Connection {self.conn_id!r} cannot be read from {variable}, which is set. In a "
-                "URI, percent-encode the base URL (https%3A%2F%2F…); in JSON, check the quotes.",
+                "URI, percent-encode the base URL (https%3A%2F%2F…), and each / (%2F) and @ (%40) in "
+                "the key; in JSON, check the quotes.",
                 conn_id=self.conn_id,
             )
         return FineTuningInputError(

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_ft_events.errors import FineTuningInputError
 from airflow_ft_events.gate.conditions import check_conditions_early
-from airflow_ft_events.parameters import check_early, check_job_id, is_template
+from airflow_ft_events.parameters import check_conn_id, check_early, check_job_id, is_template
 from airflow_ft_events.transfers.fine_tuning_to_object_storage import FineTuningEventsToObjectStorageOperator
 
 
@@ -47,3 +47,14 @@ def test_what_airflow_will_not_render_is_checked_when_the_dag_is_parsed(given: A
 def test_a_job_id_that_is_not_text_is_refused_when_the_dag_is_parsed() -> None:
     with pytest.raises(FineTuningInputError, match="job_id is 7"):
         check_early(7)
+
+
+@pytest.mark.parametrize("conn_id", [None, "", "  ", 5, 1.5, True, b"tuning", ["tuning"]])
+def test_a_connection_id_that_is_empty_or_no_text_is_refused(conn_id: object) -> None:
+    with pytest.raises(FineTuningInputError, match=r"The conn_id is .*such as fine_tuning_default"):
+        check_conn_id(conn_id)
+
+
+@pytest.mark.parametrize("given", [*LATER, "tuning"], ids=repr)
+def test_a_connection_id_that_is_known_later_is_checked_later(given: Any) -> None:
+    check_conn_id(given)

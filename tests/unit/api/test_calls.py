@@ -9,6 +9,7 @@ import pytest
 from airflow_ft_events.api.calls import (
     cancel_job,
     get_job,
+    list_checkpoints,
     list_jobs,
     newest_events,
     read_events,
@@ -314,3 +315,31 @@ def test_an_end_that_the_job_went_on_after_is_not_the_end_of_its_log(
     log = [kit.event(at, at=at, type=kind) for at, kind in enumerate(["JOB_START", *types])]
     feed = kit.converse(read_events(settings, "ft-1"), kit.server(log, newest_first=newest_first))
     assert shows_end(settings, feed) is ends
+
+
+@pytest.mark.parametrize("of", ["jobs", "checkpoints"])
+@pytest.mark.parametrize("id_of", [int, str], ids=["numbers", "text"])
+def test_a_list_is_read_page_by_page_whether_its_ids_are_numbers_or_text(
+    of: str, id_of: Any, kit: Any
+) -> None:
+    items = [{"id": id_of(each), "step_number": each} for each in range(8)]
+
+    def server(request: ApiRequest) -> Any:
+        after = request.params.get("after")
+        start = (
+            0 if after is None else 1 + next(i for i, each in enumerate(items) if str(each["id"]) == after)
+        )
+        return kit.answer({"data": items[start : start + 3], "has_more": start + 3 < len(items)})
+
+    settings = kit.settings(extra={"page_size": 3})
+    asked = list_jobs(settings, None) if of == "jobs" else list_checkpoints(settings, "ftjob-1")
+    assert kit.converse(asked, server) == items
+
+
+@pytest.mark.parametrize("last", [None, True, 1.5, "", [1]], ids=repr)
+def test_a_list_with_more_after_an_item_without_an_id_leads_nowhere(last: Any, kit: Any) -> None:
+    with pytest.raises(FineTuningPagingError, match="leads nowhere"):
+        kit.converse(
+            list_jobs(kit.settings(), None),
+            lambda request: kit.answer({"data": [{"id": last}], "has_more": True}),
+        )
