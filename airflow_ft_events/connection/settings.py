@@ -188,7 +188,8 @@ def settings_of(
     elif schema or port:
         raise fields.wrong(
             "a fine_tuning connection takes its whole base URL from 'Host' (such as "
-            "https://api.openai.com/v1); leave 'Schema' and 'Port' empty."
+            "https://api.openai.com/v1); leave 'Schema' and 'Port' empty. In a URI, percent-encode the base "
+            "URL, and each / (%2F) and @ (%40) in the key."
         )
     fields = Fields(conn_id, options, where="the extra's")
     allow_http = fields.flag("allow_http", default=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 import signal
 import sys
 import threading
@@ -156,12 +157,24 @@ def _sigterm_like_ctrl_c() -> Iterator[None]:
         yield
         return
     # A shell starts background jobs with Ctrl-C ignored.
-    before = {number: signal.signal(number, signal.default_int_handler) for number in _STOPS}
+    before = {number: signal.signal(number, _stop) for number in _STOPS}
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # once asked to stop, the process ends: until then a second Ctrl-C must show no traceback
+            if signal.getsignal(number) is _stop:
+                signal.signal(number, handler)
+
+
+def _stop(number: int, frame: object) -> None:
+    for each in _STOPS:
+        signal.signal(each, _stop_at_once)
+    raise KeyboardInterrupt
+
+
+def _stop_at_once(number: int, frame: object) -> None:
+    os._exit(0)
 
 
 def _refuse(parser: argparse.ArgumentParser, message: str) -> int:

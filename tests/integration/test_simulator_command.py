@@ -63,6 +63,29 @@ def test_it_prints_how_to_reach_it_and_exits_with_0_when_stopped(stop: signal.Si
         assert (process.returncode, output, errors) == (0, "", "")
 
 
+@pytest.mark.parametrize("again", ["SIGINT", "SIGTERM"])
+def test_a_second_ctrl_c_ends_it_at_once_and_quietly(again: str) -> None:
+    stops_twice = f"""
+import os, signal, sys, threading
+from airflow_ft_events.simulator import __main__ as command
+
+def tell(simulator):
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait()
+
+def stop(simulator):
+    os.kill(os.getpid(), signal.{again})
+    threading.Event().wait()
+
+command._tell, command.Simulator.stop = tell, stop
+sys.exit(command.main(["--port", "0"]))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", stops_twice], cwd=PROJECT, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 def test_routes_order_key_logs_and_faults_are_as_asked(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"message": "one"}\n{"message": "two"}\n')

@@ -29,6 +29,38 @@ def test_a_connection_that_is_set_and_cannot_be_read_is_not_called_undefined(
         assert "not defined" not in str(error)
 
 
+@pytest.mark.parametrize("key", ["sk/1", "s@k/1"])
+def test_what_to_encode_in_a_uri_includes_the_key(
+    key: str, monkeypatch: pytest.MonkeyPatch, both: Any
+) -> None:
+    def written(key: str) -> None:
+        uri = f"fine-tuning://:{key}@http%3A%2F%2F127.0.0.1%3A1%2Fv1"
+        monkeypatch.setenv("AIRFLOW_CONN_MISTYPED", uri)
+
+    written(key)
+    for error in both(FineTuningHook("mistyped"), "get_job", "ftjob-1"):
+        assert isinstance(error, FineTuningInputError)
+        assert "each / (%2F) and @ (%40) in the key" in str(error)
+    written(key.replace("/", "%2F").replace("@", "%40"))
+    assert FineTuningHook("mistyped").settings.credential.current() == key
+
+
+@pytest.mark.parametrize("conn_id", [None, 5], ids=repr)
+def test_a_connection_id_that_was_rendered_to_no_text_is_refused_when_the_hook_is_made(conn_id: Any) -> None:
+    with pytest.raises(FineTuningInputError, match="The conn_id is"):
+        FineTuningHook(conn_id)
+
+
+def test_a_whole_url_of_the_job_list_fails_the_connection_test_and_is_told_its_root(
+    simulated: Any, connect: Any
+) -> None:
+    simulator = simulated()
+    connect(f"{simulator.base_url}/fine_tuning/jobs", key=simulator.api_key)
+    works, said = FineTuningHook().test_connection()
+    assert not works
+    assert f"put {simulator.base_url} into 'Host'" in said
+
+
 def test_an_extra_that_is_no_json_is_refused_and_not_left_out(
     monkeypatch: pytest.MonkeyPatch, both: Any
 ) -> None:
