@@ -11,6 +11,7 @@ connection.
 
 from __future__ import annotations
 
+import http
 import http.client
 import io
 import math
@@ -26,6 +27,9 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from airflow_ft_events.connection.settings import READ_TIMEOUTS
+
+MOST_INTERIM_ANSWERS = 100
+"""A server sends one or two (103 Early Hints); more than that is no answer."""
 
 _ends_at: ContextVar[float] = ContextVar("ends_at", default=math.inf)
 
@@ -75,6 +79,20 @@ class _BoundedAnswer(http.client.HTTPResponse):
             ends_at = min(time.monotonic() + READ_TIMEOUTS * timeout, _ends_at.get())
             raw = _BoundedReader(self.fp.detach(), sock, timeout=timeout, ends_at=ends_at)
             self.fp = io.BufferedReader(raw)
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Read the status line of the real answer: the standard library passes over no interim one but 100."""
+        for _ in range(MOST_INTERIM_ANSWERS + 1):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"more than {MOST_INTERIM_ANSWERS} interim answers")
+
+    def begin(self) -> None:
+        super().begin()
+        if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self.will_close = True  # whatever follows is no answer to the next request
 
 
 class _HttpPool(urllib3.HTTPConnectionPool):
