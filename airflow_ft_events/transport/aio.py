@@ -19,6 +19,7 @@ from airflow_ft_events.connection.network import Network, tls_context
 from airflow_ft_events.connection.settings import READ_TIMEOUTS, WORKER_BODY_LIMIT, Settings
 from airflow_ft_events.errors import FineTuningAuthError
 from airflow_ft_events.transport.encodings import decoded, left_encoded
+from airflow_ft_events.transport.kept_connections import CleanConnector
 
 TRIGGER_BODY_LIMIT = 4 * 1024 * 1024
 CONNECTIONS = 100
@@ -61,7 +62,7 @@ async def shared_session(network: Network) -> AsyncIterator[aiohttp.ClientSessio
         shared_here[network] = _Shared(
             aiohttp.ClientSession(
                 # each Airflow connection has its own limit: one slow server must not starve the others
-                connector=aiohttp.TCPConnector(limit=0, ssl=context),
+                connector=CleanConnector(limit=0, ssl=context),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )

@@ -81,7 +81,7 @@ class _BoundedAnswer(http.client.HTTPResponse):
             self.fp = io.BufferedReader(raw)
 
     def _read_status(self) -> tuple[str, int, str]:
-        """Read the status line of the real answer: the standard library passes over no interim one but 100."""
+        """Read the status line of the real answer: the standard library skips no interim one but 100."""
         for _ in range(MOST_INTERIM_ANSWERS + 1):
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:

@@ -124,3 +124,59 @@ def test_interim_answers_without_an_end_are_no_answer(serve: Any) -> None:
         fault = transport.send(ApiRequest(what="ask", method="GET", path="/one"))
     assert isinstance(fault, ApiFault)
     assert "more than 100 interim answers" in fault.text
+
+
+def test_a_connection_that_the_server_wants_to_upgrade_is_not_used_again(serve: Any, ask: Any) -> None:
+    def talk(served: socket.socket, path: str) -> None:
+        if path == "/one":
+            served.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n")
+            time.sleep(0.02)
+        served.sendall(answer_to(path))
+
+    used = serve(talk)
+    assert told(ask()) == [101, "/two", "/three"]
+    assert used == [1, 2, 2]
+
+
+UNASKED = {
+    "another answer": http_answer({"to": "nobody"}),
+    "a late 408": b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
+    "part of an answer": http_answer({"to": "nobody"})[:-4],
+    "part of its headers": http_answer({"to": "nobody"})[:30],
+}
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "a moment later"])
+@pytest.mark.parametrize("unasked", UNASKED.values(), ids=UNASKED.keys())
+def test_what_comes_behind_an_answer_is_not_the_answer_to_the_next_request(
+    unasked: bytes, at_once: bool, serve: Any, ask: Any
+) -> None:
+    def talk(served: socket.socket, path: str) -> None:
+        if at_once:
+            served.sendall(answer_to(path) + unasked)
+        else:
+            served.sendall(answer_to(path))
+            time.sleep(0.02)
+            served.sendall(unasked)
+
+    serve(talk)
+    assert told(ask()) == list(PATHS)
+
+
+def test_what_came_while_the_event_loop_was_busy_is_not_the_answer_to_the_next_request(serve: Any) -> None:
+    def talk(served: socket.socket, path: str) -> None:
+        served.sendall(answer_to(path))
+        time.sleep(0.02)
+        served.sendall(http_answer({"to": "nobody"}))
+
+    serve(talk)
+
+    async def ask_without_a_rest() -> list[ApiResult]:
+        answers = []
+        async with FineTuningHook().async_transport() as transport:
+            for path in PATHS:
+                answers.append(await transport.send(ApiRequest(what="ask", path=path)))
+                time.sleep(0.1)  # noqa: ASYNC251 - another wait that takes the loop for itself
+        return answers
+
+    assert told(asyncio.run(ask_without_a_rest())) == list(PATHS)
