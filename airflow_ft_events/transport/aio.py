@@ -25,6 +25,9 @@ TRIGGER_BODY_LIMIT = 4 * 1024 * 1024
 CONNECTIONS = 100
 """Maximum requests in flight of all waits of one event loop and connection together."""
 
+LONGEST_LINE = 65_536
+"""Of a response's headers, in bytes: what the standard library takes, and with it requests."""
+
 
 class _Shared:
     """One session and how many use it."""
@@ -64,6 +67,8 @@ async def shared_session(network: Network) -> AsyncIterator[aiohttp.ClientSessio
                 # each Airflow connection has its own limit: one slow server must not starve the others
                 connector=CleanConnector(limit=0, ssl=context),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                max_line_size=LONGEST_LINE,
+                max_field_size=LONGEST_LINE,
                 trust_env=False,
             )
         )

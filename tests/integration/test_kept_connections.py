@@ -180,3 +180,13 @@ def test_what_came_while_the_event_loop_was_busy_is_not_the_answer_to_the_next_r
         return answers
 
     assert told(asyncio.run(ask_without_a_rest())) == list(PATHS)
+
+
+@pytest.mark.parametrize("size", [9_000, 60_000])
+def test_long_header_lines_are_read(size: int, serve: Any, ask: Any) -> None:
+    serve(
+        lambda served, path: served.sendall(
+            http_answer({"to": path}, headers={"Content-Security-Policy": "a" * size})
+        )
+    )
+    assert told(ask()) == list(PATHS)
