@@ -24,17 +24,25 @@ _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: 407 ?(.*)", re.DOTALL)
 
 
 class KeyAuth(requests.auth.AuthBase):
-    """Puts the key on each request. Its repr shows nothing of it."""
+    """
+    Puts the key on each request. Its repr shows nothing of it.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    :param settings: the connection.
+    :param secret: the secret to use; default None, the one that is current at each request.
+    """
+
+    def __init__(self, settings: Settings, *, secret: str | None = None) -> None:
+        self._settings, self._secret = settings, secret
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self._settings.key_headers(self._settings.credential.current()))
+        secret = self._settings.credential.current() if self._secret is None else self._secret
+        request.headers.update(self._settings.key_headers(secret))
         return request
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, KeyAuth) and other._settings is self._settings
+        return (
+            isinstance(other, KeyAuth) and other._settings is self._settings and other._secret == self._secret
+        )
 
     def __hash__(self) -> int:
         return id(self._settings)
@@ -114,12 +122,12 @@ class SyncTransport:
         :returns: the whole response, whatever its status, or the fault.
         """
         try:
-            self.settings.credential.current()
+            secret = self.settings.credential.current()
         except FineTuningAuthError as error:
             return ApiFault(FaultKind.NO_TOKEN, str(error).rstrip("."))
-        reply = self._send(request)
+        reply = self._send(request, secret=secret)
         if isinstance(reply, ApiFault) and reply.kind is FaultKind.STALE:
-            reply = self._send(request)
+            reply = self._send(request, secret=secret)
             if request.method != "GET":
                 # the server may have acted before it closed the connection
                 reply = replace(reply, tries=reply.tries + 1)
@@ -147,13 +155,14 @@ class SyncTransport:
 
         return send
 
-    def _send(self, request: ApiRequest) -> ApiResult:
+    def _send(self, request: ApiRequest, *, secret: str) -> ApiResult:
         reused, self._reused = self._reused, True
         try:
             with self.session.request(
                 request.method,
                 request.path,
                 params=request.params,
+                auth=KeyAuth(self.settings, secret=secret),
                 allow_redirects=False,
                 stream=True,
             ) as answer:
