@@ -18,6 +18,7 @@ from airflow_ft_events.api.exchange import ApiFault, ApiRequest, ApiResponse, Ap
 from airflow_ft_events.connection.network import Network, tls_context
 from airflow_ft_events.connection.settings import READ_TIMEOUTS, WORKER_BODY_LIMIT, Settings
 from airflow_ft_events.errors import FineTuningAuthError
+from airflow_ft_events.transport.bounded_http import incomplete
 from airflow_ft_events.transport.encodings import decoded, left_encoded
 from airflow_ft_events.transport.kept_connections import CleanConnector
 
@@ -189,6 +190,10 @@ class AsyncTransport:
         refused = isinstance(error, OSError) and "_ALERT_" in str(error)  # after the handshake, in TLS 1.3
         if refused or isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             kind, what = FaultKind.TLS, "the TLS connection failed"
+        elif (
+            type(error) is TimeoutError and error.errno is None
+        ):  # of the total: the others are ServerTimeoutError
+            return ApiFault(FaultKind.TIMEOUT, incomplete(self._timeout.total or 0))
         elif isinstance(error, TimeoutError | aiohttp.ServerTimeoutError):
             return ApiFault(
                 FaultKind.TIMEOUT,

@@ -48,11 +48,30 @@ def ending_at(moment: float) -> Iterator[None]:
         _ends_at.reset(token)
 
 
+class IncompleteInTime(TimeoutError):
+    """
+    A response was not complete within ten read timeouts.
+
+    :param seconds: how long these are.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(incomplete(seconds))
+
+
+def incomplete(seconds: float) -> str:
+    """Say that a response took too long as a whole, although something came now and then."""
+    return f"the response was not complete after {seconds:g} s"
+
+
 class _BoundedReader(io.RawIOBase):
     """Reads a socket until a deadline; a single read is limited by the socket's own timeout, too."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, *, timeout: float, ends_at: float) -> None:
+    def __init__(
+        self, raw: io.RawIOBase, sock: socket.socket, *, timeout: float, ends_at: float, late: TimeoutError
+    ) -> None:
         self._raw, self._sock, self._timeout, self._ends_at = raw, sock, timeout, ends_at
+        self._late = late
 
     def readable(self) -> bool:
         return True
@@ -60,10 +79,14 @@ class _BoundedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         left = self._ends_at - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the response takes too long")
-        if left < self._timeout:
-            self._sock.settimeout(left)  # for this response: urllib3 sets it anew for each
-        return self._raw.readinto(buffer)
+            raise self._late
+        if left >= self._timeout:
+            return self._raw.readinto(buffer)
+        self._sock.settimeout(left)  # for this response: urllib3 sets it anew for each
+        try:
+            return self._raw.readinto(buffer)
+        except TimeoutError:
+            raise self._late from None
 
     def close(self) -> None:
         self._raw.close()
@@ -76,8 +99,11 @@ class _BoundedAnswer(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         if timeout := sock.gettimeout():
-            ends_at = min(time.monotonic() + READ_TIMEOUTS * timeout, _ends_at.get())
-            raw = _BoundedReader(self.fp.detach(), sock, timeout=timeout, ends_at=ends_at)
+            ends_at, asked = time.monotonic() + READ_TIMEOUTS * timeout, _ends_at.get()
+            late = IncompleteInTime(READ_TIMEOUTS * timeout) if ends_at <= asked else TimeoutError()
+            raw = _BoundedReader(
+                self.fp.detach(), sock, timeout=timeout, ends_at=min(ends_at, asked), late=late
+            )
             self.fp = io.BufferedReader(raw)
 
     def _read_status(self) -> tuple[str, int, str]:

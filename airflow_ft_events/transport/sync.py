@@ -16,7 +16,7 @@ from airflow_ft_events.api.exchange import ApiFault, ApiRequest, ApiResponse, Ap
 from airflow_ft_events.connection.network import Network, tls_context
 from airflow_ft_events.connection.settings import WORKER_BODY_LIMIT, Settings
 from airflow_ft_events.errors import FineTuningAuthError
-from airflow_ft_events.transport.bounded_http import BoundedAdapter, ending_at
+from airflow_ft_events.transport.bounded_http import BoundedAdapter, IncompleteInTime, ending_at
 
 READ_AT_ONCE = 256 * 1024
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: 407 ?(.*)", re.DOTALL)
@@ -193,6 +193,8 @@ class SyncTransport:
             kind = FaultKind.TLS
         elif isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
             kind = FaultKind.TIMEOUT
+            if late := _late(error):
+                return ApiFault(kind, str(late))
         elif _dropped_before_answer(error):
             kind = FaultKind.STALE if reused else FaultKind.BROKEN
         elif isinstance(error, requests.ConnectionError | urllib3.exceptions.NewConnectionError):
@@ -223,6 +225,16 @@ def _dropped_before_answer(error: BaseException) -> bool:
         inner = next((arg for arg in found.args if isinstance(arg, BaseException)), None)
         found = inner or found.__cause__ or found.__context__
     return False
+
+
+def _late(error: BaseException | None) -> IncompleteInTime | None:
+    """Find the limit of the whole response among the causes of a timeout."""
+    for _ in range(10):
+        if error is None or isinstance(error, IncompleteInTime):
+            return error
+        inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        error = inner or error.__cause__ or error.__context__
+    return None
 
 
 def _innermost(error: BaseException) -> BaseException:
