@@ -52,19 +52,61 @@ async def import_off_loop(module: str) -> Any:
     return _imported[module]
 
 
+class ConnectionNotRead(FineTuningError):
+    """
+    A secrets backend did not give a connection now; it may do so later.
+
+    :param why: what it raised, in one word: its text may contain a secret.
+    """
+
+    why = ""
+
+
+def not_read(conn_id: str, error: Exception) -> FineTuningError:
+    """
+    Say why a connection cannot be read now.
+
+    :param conn_id: the connection.
+    :param error: what reading it raised; our own errors contain no secret, those of a secrets backend may.
+    :returns: the error itself if it is our own, else a temporary one.
+    """
+    if isinstance(error, FineTuningError):
+        return error
+    why = type(error).__name__
+    away = ConnectionNotRead(
+        f"Connection {conn_id!r} cannot be read now: the secrets backend, or Airflow itself, raised {why}. A "
+        "retry reads it again.",
+        conn_id=conn_id,
+    )
+    away.why = why
+    return away
+
+
+def why_not_read(error: Exception) -> str:
+    """
+    Say in a few words why a connection cannot be read now.
+
+    :param error: what reading it raised.
+    :returns: the text of our own errors; of others only the class.
+    """
+    if isinstance(error, ConnectionNotRead) and error.why:
+        return error.why
+    return str(error).rstrip(".") if isinstance(error, FineTuningError) else type(error).__name__
+
+
 def not_read_again(conn_id: str, error: Exception) -> FineTuningError:
     """
     Say why a connection whose key was refused cannot be read again.
 
     :param conn_id: the connection.
-    :param error: what reading it raised; our own errors contain no secret, those of a secrets backend may.
+    :param error: what reading it raised.
     :returns: the error itself if the connection cannot work as it is now, else a temporary one.
     """
     if isinstance(error, FineTuningInputError):
         return error
-    why = str(error).rstrip(".") if isinstance(error, FineTuningError) else type(error).__name__
     return FineTuningError(
-        f"The key was refused, and connection {conn_id!r} cannot be read again now ({why}).", conn_id=conn_id
+        f"The key was refused, and connection {conn_id!r} cannot be read again now ({why_not_read(error)}).",
+        conn_id=conn_id,
     )
 
 
@@ -88,27 +130,35 @@ class ClientHook(BaseHook):
 
     @property
     def settings(self) -> Settings:
-        """The connection, read and checked on first use. Not for an event loop's thread."""
+        """
+        The connection, read and checked on first use. Not for an event loop's thread.
+
+        :raises FineTuningInputError: if it does not exist or cannot work.
+        :raises FineTuningError: if it cannot be read now.
+        """
         if self._settings is None:
             self._settings = self._read_settings()
         return self._settings
 
     def _read_settings(self) -> Settings:
-        try:
-            connection = self.get_connection(self.conn_id)
-        except AirflowNotFoundException:
-            raise self._no_connection() from None
+        connection = self._connection(self.conn_id)
+        if connection is None:
+            raise self._no_connection()
         settings = self._settings_from(connection, connection.extra_dejson)
         if needed := settings.credential.needs_connection:
-            try:
-                other: Connection | None = self.get_connection(needed)
-            except AirflowNotFoundException:
-                other = None
-            settings.credential.take_connection(other)
+            settings.credential.take_connection(self._connection(needed))
         settings.credential.current()
         for secret in settings.redact.for_airflow:
             mask_secret(secret)
         return settings
+
+    def _connection(self, conn_id: str) -> Connection | None:
+        try:
+            return self.get_connection(conn_id)
+        except AirflowNotFoundException:
+            return None
+        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
+            raise not_read(conn_id, error) from None
 
     def _reread_settings(self) -> Settings:
         """Read the connection again; if that fails, everything stays as it was."""
@@ -124,29 +174,33 @@ class ClientHook(BaseHook):
 
         :returns: the checked settings.
         :raises FineTuningInputError: if it does not exist or cannot work.
+        :raises FineTuningError: if it cannot be read now.
         """
         if self._settings is None:
-            from airflow.providers.common.compat.connection import (
-                get_async_connection,
-                get_async_extra_dejson,
-            )
+            from airflow.providers.common.compat.connection import get_async_extra_dejson
 
-            try:
-                connection = await get_async_connection(self.conn_id)
-            except AirflowNotFoundException:
-                raise self._no_connection() from None
+            connection = await self._aconnection(self.conn_id)
+            if connection is None:
+                raise self._no_connection()
             settings = self._settings_from(connection, await get_async_extra_dejson(connection))
             if needed := settings.credential.needs_connection:
-                try:
-                    other: Connection | None = await get_async_connection(needed)
-                except AirflowNotFoundException:
-                    other = None
+                other = await self._aconnection(needed)
                 # it may wait for another thread that is just renewing
                 await asyncio.to_thread(settings.credential.take_connection, other)
             if settings.credential.at_hand() is None:
                 await asyncio.to_thread(settings.credential.current)
             self._settings = settings
         return self._settings
+
+    async def _aconnection(self, conn_id: str) -> Connection | None:
+        from airflow.providers.common.compat.connection import get_async_connection
+
+        try:
+            return await get_async_connection(conn_id)
+        except AirflowNotFoundException:
+            return None
+        except Exception as error:  # noqa: BLE001 - a secrets backend may raise anything
+            raise not_read(conn_id, error) from None
 
     def _settings_from(self, connection: Connection, extra: dict[str, Any]) -> Settings:
         _check_extra(self.conn_id, connection.extra, extra)

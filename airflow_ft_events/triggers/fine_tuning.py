@@ -17,7 +17,7 @@ from airflow_ft_events.clock import clock
 from airflow_ft_events.connection.carried import carried
 from airflow_ft_events.errors import FineTuningError, FineTuningInputError
 from airflow_ft_events.events import Order, one_line, short_utc
-from airflow_ft_events.hooks.client import import_off_loop, not_read_again
+from airflow_ft_events.hooks.client import import_off_loop, not_read_again, why_not_read
 from airflow_ft_events.hooks.fine_tuning import FineTuningHook
 from airflow_ft_events.parameters import DEFERRAL_KEY, check_job_id
 from airflow_ft_events.triggers.stats import count_poll, counted_wait
@@ -269,8 +269,7 @@ class FineTuningEventsTrigger(BaseTrigger):
             except Exception as error:  # noqa: BLE001
                 now = clock().now()
                 failures.add(now=now)
-                # our own errors contain no secret; what a secrets backend raises may
-                why = str(error).rstrip(".") if isinstance(error, FineTuningError) else type(error).__name__
+                why = why_not_read(error)
                 self.log.warning("Connection %r cannot be read now: %s.", self.conn_id, why)
                 over = self.end_time is not None and now >= self.end_time
                 if over or failures.exhausted(now=now, most=self.max_poll_failures):
