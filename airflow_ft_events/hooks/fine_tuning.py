@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -344,19 +345,20 @@ class FineTuningHook(ClientHook):
 
     # for waits: one try each; the next poll is the retry
 
-    def poll(self, poller: JobPoller) -> PollResult:
+    def poll(self, poller: JobPoller, *, until: float = math.inf) -> PollResult:
         """
         Poll once for a wait; a server that refuses everything is asked again for 30 s before that is final.
 
         :param poller: the wait.
+        :param until: seconds since 1970 after which nothing is asked again; default never.
         :returns: what the poll found.
         """
         result = self._poll(poller)
-        while result.confirming:
+        while result.confirming and (left := until - clock().now()) > 0:
             for level, text in result.notes:
                 getattr(self.log, level)("%s", self.redact.text(text))
             result.notes = []  # said already: the next half minute would be silent without them
-            clock().sleep(result.wait)
+            clock().sleep(min(result.wait, left))
             again = self._poll(poller)
             again.follow(result)
             result = again

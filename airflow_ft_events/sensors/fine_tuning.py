@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +20,6 @@ from airflow.providers.common.compat.sdk import (
 from airflow_ft_events.clock import clock
 from airflow_ft_events.errors import FineTuningError, error_from_dict
 from airflow_ft_events.events import Event, last_metrics, one_line, short_utc
-from airflow_ft_events.exceptions import FineTuningJobCancelled, FineTuningJobFailed
 from airflow_ft_events.parameters import (
     DEFAULT_CONN_ID,
     DEFERRAL_KEY,
@@ -29,6 +29,7 @@ from airflow_ft_events.parameters import (
     check_job_id,
     check_log_events,
 )
+from airflow_ft_events.sensors.end_texts import job_error, timeout_text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -44,10 +45,11 @@ LEAST_INTERVAL = 1.0
 """Seconds between polls of a deferred task with ``poke_interval=0``."""
 BACKSTOP = 600.0
 """Seconds after the trigger's deadline at which Airflow's deferral timeout ends a dead trigger."""
-LAST_EVENTS = 5
 SHOWN_AGAIN = 30.0
 """Seconds before the last poke from which reschedule mode logs events again rather than miss some."""
 TRIGGER_FAILED = "__fail__"
+AIRFLOWS_OWN = (AirflowFailException, AirflowSensorTimeout)
+"""What ``soft_fail`` makes a skip, and ``silent_fail`` does not go on after."""
 
 
 class FineTuningEventsSensor(BaseSensorOperator):
@@ -99,6 +101,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         self._hook: FineTuningHook | None = None
         self._task_log: TaskLog | None = None
         self._task_instance: Any = None
+        self._end_time = math.inf
         check_early(job_id)
         check_conn_id(conn_id)
         check_count("max_poll_failures", max_poll_failures, optional=False)
@@ -116,6 +119,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
         self._hook = self._poller = self._task_log = None
         if self.deferrable:
             self._task_instance = context.get("ti")
+            self._end_time = clock().now() + self.timeout
             return self._look_and_defer()
         try:
             return super().execute(context)
@@ -125,12 +129,21 @@ class FineTuningEventsSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
         """Return the result once the job has ended, else False."""
-        result = self._poll_once(poked_before=self.mode == "reschedule" and self._was_poked_before(context))
+        try:
+            found = self._look(poked_before=self.mode == "reschedule" and self._was_poked_before(context))
+        except Exception as error:
+            # the base class skips too, without a word of what happened
+            if self.never_fail and (isinstance(error, AIRFLOWS_OWN) or not self.silent_fail):
+                self._end(error)
+            raise
+        return False if found is None else PokeReturnValue(is_done=True, xcom_value=found)
+
+    def _look(self, *, poked_before: bool = False) -> dict[str, Any] | None:
+        """Poll once; return the result of a job that has ended, or raise what ends the wait."""
+        result = self._poll_once(poked_before=poked_before)
         if result.error is not None:
             raise result.error
-        if result.outcome is None:
-            return False
-        return PokeReturnValue(is_done=True, xcom_value=self._result(result.outcome))
+        return None if result.outcome is None else self._result(result.outcome)
 
     def _last_status(self) -> str | None:
         return self._poller.status if self._poller else None
@@ -164,7 +177,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
             )
             if not poked_before:
                 self._log_start(settings)
-        result = hook.poll(self._poller)
+        result = hook.poll(self._poller, until=self._end_time)
         events, more_before = result.events, result.more_before
         if is_new and poked_before and not self.exponential_backoff:
             since = result.server_now - self.poke_interval - SHOWN_AGAIN
@@ -193,18 +206,14 @@ class FineTuningEventsSensor(BaseSensorOperator):
     # deferrable
 
     def _look_and_defer(self) -> dict[str, Any]:
-        started = clock().now()
         try:
-            result = self._poll_once()
-            if result.error is not None:
-                raise result.error
-            if result.outcome is not None:
-                return self._result(result.outcome)
-        except (FineTuningError, AirflowFailException) as error:
+            if (found := self._look()) is not None:
+                return found
+        except Exception as error:  # noqa: BLE001 - the base class treats whatever a poke raises so
             self._end(error)
-        self._defer(end_time=started + self.timeout)
+        self._defer()
 
-    def _defer(self, *, end_time: float) -> NoReturn:
+    def _defer(self) -> NoReturn:
         from airflow_ft_events.triggers.fine_tuning import FineTuningEventsTrigger
 
         poller = self._poller
@@ -217,7 +226,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
                 job_id=self.job_id,
                 conn_id=self.conn_id,
                 poll_interval=self.poke_interval or LEAST_INTERVAL,
-                end_time=end_time,
+                end_time=self._end_time,
                 log_events=self.log_events,
                 max_poll_failures=self.max_poll_failures,
                 cancel_on_kill=self.cancel_on_kill,
@@ -248,7 +257,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
             if event is not None and kind == "error" and isinstance(event.get("error"), Mapping):
                 raise error_from_dict(event["error"])
             raise self._not_understood(event)
-        except (FineTuningError, AirflowFailException, AirflowSensorTimeout) as error:
+        except Exception as error:  # noqa: BLE001 - as at the first look
             self._end(error, deferred=True)
 
     def _outcome_of(self, event: Mapping[str, Any]) -> JobOutcome:
@@ -300,22 +309,22 @@ class FineTuningEventsSensor(BaseSensorOperator):
         ``soft_fail`` turns Airflow's own exceptions into skips, ``never_fail`` turns everything into skips,
         and with ``silent_fail`` no fault ends the wait.
         """
-        known = isinstance(error, AirflowFailException | AirflowSensorTimeout)
+        if isinstance(error, AirflowSkipException):
+            raise error
+        known = isinstance(error, AIRFLOWS_OWN)
         if self.silent_fail and not known and not deferred and self.deferrable:
             self.log.error("%s (silent_fail: going on waiting)", error)
-            self._defer(end_time=clock().now() + self.timeout)
+            self._defer()
         if self.soft_fail and known:
             raise AirflowSkipException(f"Skipping due to soft_fail: {error}") from error
         if self.never_fail:
+            self.log.error("%s (never_fail: skipping)", error)
             raise AirflowSkipException(f"Skipping due to never_fail: {error}") from error
         raise error
 
     def _timed_out(self, status: str | None) -> AirflowSensorTimeout:
-        last = f"its last known status is {status!r}" if status else "its status is not known"
         return AirflowSensorTimeout(
-            f"Job {self.job_id} did not end within {timedelta(seconds=self.timeout)} (connection "
-            f"{self.conn_id!r}); {last}. The job itself goes on: nothing was done to it. Raise 'timeout', or "
-            "check the job on its server."
+            timeout_text(status, job_id=self.job_id, conn_id=self.conn_id, timeout=self.timeout)
         )
 
     def _result(self, outcome: JobOutcome) -> dict[str, Any]:
@@ -337,7 +346,7 @@ class FineTuningEventsSensor(BaseSensorOperator):
             finished,
         )
         if self.raise_on_failure and not outcome.succeeded:
-            raise self._job_error(outcome, events)
+            raise job_error(outcome, events, conn_id=self.conn_id, redact=self._worker_hook().redact)
         carrier = self._worker_hook().redact.carrier()
         found: dict[str, Any] = carrier.fit(outcome.as_dict())
         if carrier.changed:
@@ -358,31 +367,6 @@ class FineTuningEventsSensor(BaseSensorOperator):
         except FineTuningError as error:
             self.log.warning("The job's end is known, but its last events could not be read: %s", error)
             return []
-
-    def _job_error(self, outcome: JobOutcome, events: Sequence[Event]) -> FineTuningError:
-        """Say why the job ended this way, and how its log ends."""
-        cancelled = outcome.cancelled
-        parts = [
-            f"Job {self.job_id} {'was cancelled' if cancelled else 'failed'} (connection {self.conn_id!r})"
-        ]
-        if outcome.error:
-            facts = outcome.error
-            parts.append(f": {facts.message or 'no message'}".rstrip("."))
-            more = [f"{n} {v}" for n, v in (("code", facts.code), ("param", facts.param)) if v]
-            parts.append(f" ({', '.join(more)})" if more else "")
-        else:
-            parts.append("" if cancelled else "; the server gives no reason")
-        next_step = (
-            "Start it again if this was not intended" if cancelled else "Fix the cause and start a new job"
-        )
-        parts.append(f". {next_step}; retrying this task would find the same job.")
-        if events:
-            from airflow_ft_events.waiting.task_log import text_of
-
-            shown = [f"  {text_of(event, limit=200)}" for event in events[-LAST_EVENTS:]]
-            parts.append("\nIts last events:\n" + "\n".join(shown))
-        kind = FineTuningJobCancelled if cancelled else FineTuningJobFailed
-        return kind(self._worker_hook().redact.text("".join(parts)), job_id=self.job_id, conn_id=self.conn_id)
 
     def on_kill(self) -> None:
         """Cancel the job, if ``cancel_on_kill`` is set: the task was killed while it ran on a worker."""

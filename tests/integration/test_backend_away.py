@@ -139,3 +139,38 @@ def test_a_trigger_names_a_backend_that_is_away_once_in_a_line(
     assert asyncio.run(run())["outcome"]["outcome"] == "succeeded"
     assert "Connection 'fine_tuning_default' cannot be read now: ConnectionError." in logs.text
     assert SECRET not in logs.text
+
+
+@pytest.mark.parametrize("raised", RAISED.values(), ids=RAISED)
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+@pytest.mark.parametrize(
+    ("flag", "end"),
+    [
+        ("none", "ConnectionNotRead"),
+        ("soft_fail", "ConnectionNotRead"),
+        ("never_fail", "AirflowSkipException"),
+        ("silent_fail", "returned succeeded"),
+    ],
+)
+def test_a_backend_that_is_away_at_the_first_look_ends_the_task_alike_in_every_mode(
+    raised: Exception,
+    mode: str,
+    flag: str,
+    end: str,
+    simulated: Any,
+    connect: Any,
+    backend: Backend,
+    follow: Any,
+    clock: Any,
+    end_of: Any,
+    logs: Any,
+) -> None:
+    sim = simulated([RUNNING])
+    connect(sim)
+    backend.goes(raised)
+    clock.at(100, backend.comes_back)
+    clock.at(300, lambda: sim.set_status(sim.job_id, "succeeded"))
+    flags = {} if flag == "none" else {flag: True}
+    assert end_of(follow, mode, sim.job_id, timeout=3600, poke_interval=60, **flags) == end
+    assert ("cannot be read now" in logs.text) == (flag in ("never_fail", "silent_fail"))
+    assert SECRET not in logs.text

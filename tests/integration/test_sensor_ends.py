@@ -7,7 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
 
 from airflow_ft_events.exceptions import FineTuningAuthError, FineTuningError, FineTuningJobFailed
 from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
@@ -215,6 +219,88 @@ def test_an_event_that_is_not_understood_is_never_a_success(event: Any, follow: 
     sensor = FineTuningEventsSensor(task_id="wait", job_id="ftjob-1", deferrable=True, soft_fail=True)
     with pytest.raises(FineTuningError):
         sensor.resume_execution("execute_complete", {"event": event}, follow.context)
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+@pytest.mark.parametrize(
+    ("flag", "end"),
+    [
+        ("no flag", "ZeroDivisionError"),
+        ("soft_fail", "ZeroDivisionError"),
+        ("never_fail", SKIP),
+        ("silent_fail", SUCCESS),
+    ],
+)
+def test_whatever_the_first_look_raises_ends_the_task_alike(
+    flag: str,
+    end: str,
+    mode: str,
+    simulated: Any,
+    connect: Any,
+    follow: Any,
+    clock: Any,
+    end_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from airflow_ft_events.hooks.fine_tuning import FineTuningHook
+
+    sim = simulated([RUNNING])
+    connect(sim)
+    clock.at(500, lambda: sim.set_status(sim.job_id, "succeeded"))
+    poll, polls = FineTuningHook.poll, []
+
+    def breaks_once(*args: Any, **kwargs: Any) -> Any:
+        polls.append(1)
+        return 1 / 0 if len(polls) == 1 else poll(*args, **kwargs)
+
+    monkeypatch.setattr(FineTuningHook, "poll", breaks_once)
+    assert end_of(follow, mode, sim.job_id, timeout=7200, poke_interval=240, **FLAGS[flag]) == end
+
+
+@pytest.mark.parametrize("what", ["failed at once", "failed later", "401 later", "timeout"])
+def test_never_fail_logs_what_it_skips_for(
+    what: str, mode: str, simulated: Any, connect: Any, follow: Any, clock: Any, end_of: Any, logs: Any
+) -> None:
+    sim = simulated([RUNNING])
+    connect(sim)
+    HAPPENINGS[what](sim, clock)
+    assert end_of(follow, mode, sim.job_id, timeout=7200, poke_interval=240, never_fail=True) == SKIP
+    assert logs.text.count("(never_fail: skipping)") == 1
+
+
+@pytest.mark.parametrize("silent_fail", [False, True])
+@pytest.mark.parametrize("timeout", [3600, 5])
+def test_a_deferrable_wait_has_its_time_from_the_start_of_the_first_look(
+    timeout: float, silent_fail: bool, simulated: Any, connect: Any, clock: Any, follow: Any
+) -> None:
+    from airflow.providers.common.compat.sdk import TaskDeferred
+
+    sim = simulated([RUNNING])
+    connect(sim)
+    sim.fault = lambda request: Answer(status=403, body="{}", headers={})
+    if not silent_fail:
+        clock.at(4 if timeout == 5 else 29, lambda: setattr(sim, "fault", None))
+    sensor = FineTuningEventsSensor(
+        task_id="wait", job_id=sim.job_id, deferrable=True, timeout=timeout, silent_fail=silent_fail
+    )
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(follow.context)
+    assert deferred.value.trigger.end_time == clock.start + timeout
+    assert clock.passed <= min(timeout, 40)
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_a_timeout_tells_a_job_that_goes_on_from_one_that_was_never_seen(
+    mode: str, simulated: Any, connect: Any, follow: Any, clock: Any
+) -> None:
+    sim = simulated([RUNNING])
+    connect(sim)
+    with pytest.raises(AirflowSensorTimeout, match=r"'running'\. The job itself goes on: nothing was done"):
+        follow(mode, sim.job_id, timeout=600, poke_interval=60)
+    sim.stop()
+    with pytest.raises(AirflowSensorTimeout, match=r"never seen.*whether it goes on is not known") as ended:
+        follow(mode, sim.job_id, timeout=600, poke_interval=60, silent_fail=True)
+    assert "goes on:" not in str(ended.value)
 
 
 def test_only_the_end_of_a_job_forbids_airflow_to_retry() -> None:
