@@ -67,26 +67,28 @@ def incomplete(seconds: float) -> str:
 class _BoundedReader(io.RawIOBase):
     """Reads a socket until a deadline; a single read is limited by the socket's own timeout, too."""
 
-    def __init__(
-        self, raw: io.RawIOBase, sock: socket.socket, *, timeout: float, ends_at: float, late: TimeoutError
-    ) -> None:
-        self._raw, self._sock, self._timeout, self._ends_at = raw, sock, timeout, ends_at
-        self._late = late
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, *, timeout: float) -> None:
+        self._raw, self._sock, self._timeout = raw, sock, timeout
+        self._seconds = READ_TIMEOUTS * timeout
+        self._ends_at, self._asked = time.monotonic() + self._seconds, _ends_at.get()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._ends_at - time.monotonic()
+        left = min(self._ends_at, self._asked) - time.monotonic()
         if left <= 0:
-            raise self._late
+            raise self._late()
         if left >= self._timeout:
             return self._raw.readinto(buffer)
         self._sock.settimeout(left)  # for this response: urllib3 sets it anew for each
         try:
             return self._raw.readinto(buffer)
         except TimeoutError:
-            raise self._late from None
+            raise self._late() from None
+
+    def _late(self) -> TimeoutError:
+        return IncompleteInTime(self._seconds) if self._ends_at <= self._asked else TimeoutError()
 
     def close(self) -> None:
         self._raw.close()
@@ -99,11 +101,7 @@ class _BoundedAnswer(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         if timeout := sock.gettimeout():
-            ends_at, asked = time.monotonic() + READ_TIMEOUTS * timeout, _ends_at.get()
-            late = IncompleteInTime(READ_TIMEOUTS * timeout) if ends_at <= asked else TimeoutError()
-            raw = _BoundedReader(
-                self.fp.detach(), sock, timeout=timeout, ends_at=min(ends_at, asked), late=late
-            )
+            raw = _BoundedReader(self.fp.detach(), sock, timeout=timeout)
             self.fp = io.BufferedReader(raw)
 
     def _read_status(self) -> tuple[str, int, str]:
