@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
@@ -44,9 +45,9 @@ class FineTuningEventsOperator(SettledLogOperator):
     :param max_events: keep only this many of the newest events that pass the filters, from 1; default None,
         all.
     :param max_bytes: the maximum size of the XCom, in bytes of JSON; default 1,000,000. More is an error.
-    :param settle: seconds after a job's end until its log counts as complete, 0 to 86,400; default 120. A
-        running job's log is read immediately, and so is one whose job ended longer ago or that has the
-        vendor's last message.
+    :param settle: seconds, or a timedelta, after a job's end until its log counts as complete, 0 to 86,400;
+        default 120. A running job's log is read immediately, and so is one whose job ended longer ago or that
+        has the vendor's last message.
     :param deferrable: defer while a log settles, if that takes more than 10 s; default from ``[operators]
         default_deferrable``.
     :returns: list of event dicts.
@@ -65,7 +66,7 @@ class FineTuningEventsOperator(SettledLogOperator):
         newer_than: str | None = None,
         max_events: int | None = None,
         max_bytes: int = 1_000_000,
-        settle: float = 120,
+        settle: float | timedelta = 120,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
@@ -135,7 +136,7 @@ class FineTuningEventsOperator(SettledLogOperator):
                 ", ".join(sorted({one_line(event.type, limit=60) for event in read})),
                 ", ".join(sorted({one_line(event.level, limit=60) or "''" for event in read})),
             )
-        context["ti"].xcom_push(key="summary", value=hook.redact.json(summary))
+        self._push(context, key="summary", value=hook.redact.json(summary))
         return found
 
     def _passes(self, event: Event) -> bool:

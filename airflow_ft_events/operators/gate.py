@@ -34,7 +34,8 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
     """
     Let an ended job pass only if it succeeded and all conditions on its metrics hold.
 
-    The decision is always in the XCom ``decision``, and is the return value if the task succeeds.
+    The decision is in the XCom ``decision``, unless the task pushes none, and is the return value if the task
+    succeeds.
 
     :param job_id: the job (templated); it must have ended.
     :param conditions: 1 to 100 comparisons that must all hold (templated), such as
@@ -235,8 +236,8 @@ class FineTuningGateOperator(BaseOperator, SkipMixin):
                 "conditions": rows,
             }
         )
-        task = context["ti"]
-        task.xcom_push(key="decision", value=decision)
+        if self.do_xcom_push and (task := context.get("ti")) is not None:
+            task.xcom_push(key="decision", value=decision)
         ended = f"Job {self.job_id} {_ended(outcome)} (decided by its {outcome.decided_by})"
         if outcome.succeeded:
             verdict = "open" if decision["passed"] else "closed"

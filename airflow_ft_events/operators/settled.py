@@ -28,7 +28,8 @@ class SettledLogOperator(BaseOperator):
     :param job_id: the job (templated).
     :param conn_id: connection of type ``fine_tuning``, ``openai`` or ``http`` (templated); default
         ``fine_tuning_default``.
-    :param settle: seconds after a job's end until its log counts as complete, 0 to 86,400; default 120.
+    :param settle: seconds, or a timedelta, after a job's end until its log counts as complete, 0 to 86,400;
+        default 120.
     :param deferrable: defer while a log settles, if that takes more than 10 s; default from ``[operators]
         default_deferrable``.
     """
@@ -38,7 +39,7 @@ class SettledLogOperator(BaseOperator):
         *,
         job_id: str,
         conn_id: str = DEFAULT_CONN_ID,
-        settle: object = 120,
+        settle: float | timedelta = 120,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
@@ -48,11 +49,7 @@ class SettledLogOperator(BaseOperator):
         self.deferrable = deferrable
         check_early(job_id)
         check_conn_id(conn_id)
-        if isinstance(settle, bool) or not isinstance(settle, int | float) or not 0 <= settle <= 86_400:
-            raise FineTuningInputError(
-                f"settle is {settle!r}; it must be a number of seconds from 0 to 86,400."
-            )
-        self.settle = settle
+        self.settle = _seconds(settle)
 
     def execute(self, context: Context) -> Any:
         """
@@ -75,11 +72,11 @@ class SettledLogOperator(BaseOperator):
             self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=left)), method_name="execute_complete")
         self.log.info("Job %s has ended; waiting %.0f s for its last events.", self.job_id, left)
         clock().sleep(left)
-        return self._read(context, hook, job, settled=True)
+        return self.execute_complete(context)
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """
-        Read the log after it has settled.
+        Read the log after it has settled, and the job again: it may have been resumed meanwhile.
 
         :param event: the time trigger's event; not used.
         :returns: the operator's result.
@@ -103,6 +100,11 @@ class SettledLogOperator(BaseOperator):
         """
         raise NotImplementedError
 
+    def _push(self, context: Context, *, key: str, value: Any) -> None:
+        """Push an XCom beside the result, unless the task pushes none; a test's context may have no task."""
+        if self.do_xcom_push and (task := context.get("ti")) is not None:
+            task.xcom_push(key=key, value=value)
+
     def _hook(self) -> FineTuningHook:
         # what only a running task needs is not imported when a Dag is parsed
         from airflow_ft_events.hooks.fine_tuning import FineTuningHook
@@ -116,3 +118,12 @@ class SettledLogOperator(BaseOperator):
         if job.finished_at is None:
             return self.settle
         return min(self.settle, max(0.0, self.settle - (hook.server_now() - job.finished_at)))
+
+
+def _seconds(settle: object) -> float:
+    seconds = settle.total_seconds() if isinstance(settle, timedelta) else settle
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 86_400:
+        raise FineTuningInputError(
+            f"settle is {settle!r}; it must be a number of seconds from 0 to 86,400, or a timedelta."
+        )
+    return seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,8 +50,8 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
         default False.
     :param report: write an HTML page with the training figure beside the log (extra ``report``); default
         False.
-    :param settle: seconds after a job's end until its log counts as complete, 0 to 86,400; default 120. A
-        running job's log is archived immediately, and counts as incomplete.
+    :param settle: seconds, or a timedelta, after a job's end until its log counts as complete, 0 to 86,400;
+        default 120. A running job's log is archived immediately, and counts as incomplete.
     :param deferrable: defer while a log settles, if that takes more than 10 s; default from ``[operators]
         default_deferrable``.
     :returns: the manifest: ``job_id``, ``vendor``, ``outcome``, ``complete``, ``path``, ``format``,
@@ -72,7 +73,7 @@ class FineTuningEventsToObjectStorageOperator(SettledLogOperator):
         overwrite: Literal["replace", "keep", "error"] = "replace",
         incremental: bool = False,
         report: bool = False,
-        settle: float = 120,
+        settle: float | timedelta = 120,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
