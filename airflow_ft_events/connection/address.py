@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import urlsplit
+from string import ascii_letters, digits
+from urllib.parse import quote, unquote, urlsplit
 
 from airflow_ft_events.connection.fields import Fields
 from airflow_ft_events.connection.redaction import redacted_url
 from airflow_ft_events.vendors import Vendor, vendor_for
 
+_UNRESERVED = ascii_letters + digits + "-._~"
+_IN_PATH = re.compile(r"(?P<encoded>%[0-9a-fA-F]{2})|[^/:@!$&'()*+,;=\w.~-]", re.ASCII)
+"""What a path may not contain as it is, and what is already encoded."""
 JOB_ID = "{job_id}"
 """What stands for a job's id in the address of its page."""
 
@@ -49,10 +53,39 @@ def checked_base_url(fields: Fields, given: str, vendor_name: str, *, allow_http
             f"the base URL {shown!r} is not encrypted, and the API key would cross the network in plain "
             "text. Use https://, or set 'allow_http' in the extra if that network is yours."
         )
-    root = f"{parts.scheme}://{_netloc(host, port)}{parts.path.rstrip('/')}"
+    try:
+        root = f"{parts.scheme}://{_netloc(_ascii_host(host), port)}{_quoted_path(parts.path).rstrip('/')}"
+    except UnicodeError:
+        raise fields.wrong(f"the base URL in 'Host' is {shown!r}; its host is no valid name.") from None
     if vendor.base_url and not parts.path.strip("/") and vendor.serves(host):
         root += urlsplit(vendor.base_url).path
     return root, vendor
+
+
+def _ascii_host(host: str) -> str:
+    """Encode an international name as DNS needs it; the HTTP clients would do so in different ways."""
+    if host.isascii():
+        return host
+    import idna  # loads large tables, for few
+
+    return idna.encode(host, uts46=True).decode("ascii")
+
+
+def _quoted_path(path: str) -> str:
+    """Write a path as it is sent, which the HTTP clients would do in different ways."""
+    quoted = _IN_PATH.sub(_quoted_part, path)
+    kept: list[str] = []
+    for segment in quoted.split("/"):
+        if segment == "..":
+            del kept[max(1, len(kept) - 1) :]
+        elif segment != ".":
+            kept.append(segment)
+    return "/".join(kept)
+
+
+def _quoted_part(found: re.Match[str]) -> str:
+    plain = unquote(found[0], "latin-1") if found["encoded"] else ""
+    return plain if plain and plain in _UNRESERVED else found[0].upper() if plain else quote(found[0])
 
 
 def _netloc(host: str, port: int | None) -> str:

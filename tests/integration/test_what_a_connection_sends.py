@@ -354,3 +354,44 @@ def test_a_renewed_certificate_is_shown_by_the_next_wait_of_the_same_process(
     own.write_bytes(client_ca.both.read_bytes())
     os.utime(own, ns=(1, 1))
     assert call(FineTuningHook(), "get_job", "ftjob-1")["status"] == "running"
+
+
+BASE_PATHS = {
+    "/é/v1": "/%C3%A9/v1",
+    "/[x]/v1": "/%5Bx%5D/v1",
+    "/a|b/v1": "/a%7Cb/v1",
+    "/100%/v1": "/100%25/v1",
+    "/./v1/../v1": "/v1",
+    "/a/%2e%2e/v1": "/v1",
+    "/%7Ex/%e9": "/~x/%E9",
+    "/my%20api/a%2Fb": "/my%20api/a%2Fb",
+    "/v1;p=1/(x)/a+b,c'd!*$&=@:~": "/v1;p=1/(x)/a+b,c'd!*$&=@:~",
+    "/v1//x": "/v1//x",
+}
+
+
+@pytest.mark.parametrize(("written", "sent"), BASE_PATHS.items(), ids=BASE_PATHS)
+def test_the_path_of_the_base_url_is_sent_in_one_way(
+    written: str, sent: str, odd_server: Any, answer_bytes: Any, connect: Any, call: Any
+) -> None:
+    server = odd_server(
+        lambda request: answer_bytes({"id": "ftjob-1", "status": "running"}), base_path=written
+    )
+    connect(server.url)
+    call(FineTuningHook(), "get_job", "ftjob-1")
+    assert [request.target for request in server.requests] == [f"{sent}/fine_tuning/jobs/ftjob-1"]
+
+
+def test_an_international_host_name_is_sent_as_dns_needs_it(
+    odd_server: Any, answer_bytes: Any, connect: Any, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = odd_server(lambda request: answer_bytes({"id": "ftjob-1", "status": "running"}), base_path="")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+    connect("http://Bücher.example/v1", allow_http=True)
+    call(FineTuningHook(), "get_job", "ftjob-1")
+    [request] = proxy.requests
+    assert request.target == "http://xn--bcher-kva.example/v1/fine_tuning/jobs/ftjob-1"
+    assert request.headers["host"] == "xn--bcher-kva.example"

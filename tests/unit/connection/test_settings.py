@@ -793,3 +793,14 @@ def test_an_edited_connection_still_masks_its_earlier_secrets_and_is_compared_wi
     for number in range(100):
         edited = connection(password=f"key-number-{number:06}").after(edited)
     assert len(edited.retired_keys) == 16
+
+
+@pytest.mark.parametrize("host", ["a..é", "-é-.example", "é" * 70], ids=["empty", "hyphens", "long"])
+def test_an_international_name_that_dns_cannot_carry_is_refused(host: str) -> None:
+    with pytest.raises(FineTuningInputError, match="its host is no valid name"):
+        connection(host=f"https://{host}/v1")
+
+
+@pytest.mark.parametrize("path", ["", "/", "/.", "/..", "/a/..", "/a/../..", "/%2E"])
+def test_a_base_url_does_not_lead_above_its_host(path: str) -> None:
+    assert connection(host=f"https://tuning.example{path}").root == "https://tuning.example"
