@@ -44,13 +44,15 @@ class Bookmark:
         :param length: how many events the log has, if it came whole and without ids.
         :returns: the new bookmark.
         """
+        if not events and order is self.order and length == self.length:
+            return self
         newest = events[-KEPT:]
         times = [event.created_at for event in newest]
         known = [time for time in (self.created_at, *times) if time is not None]
         return Bookmark(
-            ids=(*self.ids, *(event.id for event in newest))[-KEPT:],
+            ids=(*self.ids, *[event.id for event in newest])[-KEPT:],
             order=order,
             created_at=max(known, default=None),
-            hashes=(*self.hashes, *(matching.said_by(event.raw) for event in newest))[-KEPT:],
+            hashes=(*self.hashes, *[matching.said_by(event.raw) for event in newest])[-KEPT:],
             length=length,
         )

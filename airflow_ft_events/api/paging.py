@@ -202,9 +202,10 @@ class EventFeed:
             return self._nothing()
         self._pages.append(new)
         self._oldest_new = self._oldest_new or next(iter(new), None)
-        short = self._short_page_ends and len(raws) < int(request.params.get("limit", 0))
+        asked = int(request.params.get("limit", 0))
+        short = self._short_page_ends and len(raws) < asked
         more = False if has_more is None and short and self.order is Order.OLDEST_FIRST else has_more
-        self._advance(raws, bool(unseen), more, limit=int(request.params.get("limit", 0)))
+        self._advance(raws, bool(unseen), more, limit=asked)
         return EventPage(data=raws, has_more=has_more, order=self.order, new=new)
 
     def collected(self) -> list[dict[str, Any]]:

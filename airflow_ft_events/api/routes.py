@@ -24,6 +24,9 @@ class Route(Enum):
     """401 or 403."""
     NOT_ASKED = auto()
 
+    # members are compared by identity; Enum's own hash is a Python call for each look into a dict
+    __hash__ = object.__hash__
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -51,6 +54,7 @@ class Answered:
 
 
 NOT_ASKED = Answered(Route.NOT_ASKED)
+OK = Answered(Route.OK)
 
 
 def route_of(error: FineTuningError) -> Route:

@@ -116,6 +116,7 @@ class AsyncTransport:
         self._body_limit = body_limit
         self._secret: str | None = None
         self._headers: CIMultiDict[str] = CIMultiDict()
+        self._params = tuple(settings.params.items())
         self._token_lock = asyncio.Lock()
         self._slots = asyncio.Semaphore(CONNECTIONS)
         # a total would count the wait for a free slot; that wait comes first here, without a limit
@@ -140,7 +141,7 @@ class AsyncTransport:
                 return ApiFault(FaultKind.NO_TOKEN, str(error).rstrip("."))
         if secret is not self._secret:
             self._secret, self._headers = secret, CIMultiDict(self.settings.headers_with(secret))
-        query = _query((*self.settings.params.items(), *request.params.items()))
+        query = _query((*self._params, *request.params.items()))
         await self._slots.acquire()
         try:
             async with self._session.request(

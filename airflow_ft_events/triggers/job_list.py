@@ -76,7 +76,7 @@ class JobList:
         """Whether polls are shared now."""
         return self.waits >= ENOUGH_WAITS and self.period > 0 and clock().now() >= self._off_until
 
-    async def send(self, request: ApiRequest, *, patience: float = 0.0) -> ApiResult:
+    def send(self, request: ApiRequest, *, patience: float = 0.0) -> Awaitable[ApiResult]:
         """
         Send a request, or answer it from a shared poll.
 
@@ -87,7 +87,10 @@ class JobList:
         """
         job_id = request.job_id
         if not request.asks_state or job_id is None or not self.in_use:
-            return await self._send(request)
+            return self._send(request)
+        return self._answer(request, job_id, patience)
+
+    async def _answer(self, request: ApiRequest, job_id: str, patience: float) -> ApiResult:
         now = clock().now()
         self._wanted[job_id] = now
         asker = _Asker(job_id, self._told.get(job_id), now + patience, asyncio.Future())

@@ -9,7 +9,7 @@ from typing import Any
 from airflow_ft_events.api.bookmark import KEPT, Bookmark
 from airflow_ft_events.api.exchange import ApiFault, ApiRequest, ApiResponse
 from airflow_ft_events.api.paging import EventFeed
-from airflow_ft_events.api.routes import Answered, Route, read_refusal
+from airflow_ft_events.api.routes import OK, Answered, Route, read_refusal
 from airflow_ft_events.connection.settings import Settings
 from airflow_ft_events.errors import FineTuningAnswerError, FineTuningApiError, FineTuningPagingError
 from airflow_ft_events.events import Event
@@ -99,7 +99,7 @@ class LogReader:
         return self._taken(feed, shown=settings.page_size, first=first, server_time=server_time)
 
     def _taken(self, feed: EventFeed, *, shown: int, first: bool, server_time: float | None) -> LogRead:
-        read = LogRead(Answered(Route.OK), more_before=feed.cut, server_time=server_time)
+        read = LogRead(OK, more_before=feed.cut, server_time=server_time)
         anew = first or feed.found is False
         earlier: list[Event] = []
         if anew and feed.count > max(shown, KEPT):
