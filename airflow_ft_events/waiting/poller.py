@@ -10,7 +10,7 @@ from typing import Any
 from airflow_ft_events.api.bookmark import Bookmark
 from airflow_ft_events.api.calls import ReadAgain, job_request, read_job
 from airflow_ft_events.api.exchange import ApiFault, ApiRequest
-from airflow_ft_events.api.routes import NOT_ASKED, Answered, Route, in_brief, read_refusal
+from airflow_ft_events.api.routes import NOT_ASKED, OK, Answered, Route, in_brief, read_refusal
 from airflow_ft_events.connection.settings import Settings
 from airflow_ft_events.errors import (
     FineTuningAnswerError,
@@ -233,7 +233,7 @@ class JobPoller:
             self._warn_once(result, f"state {status}", what)
         if says_over and self._unclear.stays(result.server_now, now=now, alone=not self._remembers):
             result.error = self._unclear.error(self.settings)
-        return Answered(Route.OK)
+        return OK
 
     def _make_sure_no_job_shows(self, result: PollResult, now: float) -> Generator[ApiRequest, Any, None]:
         """
@@ -268,10 +268,10 @@ class JobPoller:
             no_job_route=self._job_route.missing and not self.job_seen,
         )
         then = verdict(job_said, events_said, known)
-        denied = [met.error for met in (job, events) if met.route is Route.DENIED]
-        result.denied = bool(denied) and job.route is not Route.OK and then is not Then.PAUSE
         if then is not Then.CONFIRM_REFUSAL:
             self._refusals.end()
+        denied = [met.error for met in (job, events) if met.route is Route.DENIED]
+        result.denied = bool(denied) and job.route is not Route.OK and then is not Then.PAUSE
         if then is Then.FAIL:
             result.error, result.asked = next(iter(denied), None), False
         elif then is Then.CONFIRM_REFUSAL:

@@ -12,6 +12,8 @@ from airflow_ft_events.api.routes import Answered, Route
 class Said(Flag):
     """What a route said in a poll."""
 
+    __hash__ = object.__hash__  # every poll looks cells up, and Enum's own is a call in Python
+
     ENDED = auto()
     """The job has ended."""
     GOES_ON = auto()
@@ -36,6 +38,8 @@ class Said(Flag):
 
 class Known(Flag):
     """What is known of a wait."""
+
+    __hash__ = object.__hash__
 
     NOTHING = 0
     SEEN = auto()
