@@ -27,7 +27,7 @@ from airflow_ft_events.events import Event, Order, identify, is_number, server_i
 from airflow_ft_events.jobs import Job, Outcome
 from airflow_ft_events.parameters import is_same_job, quoted
 from airflow_ft_events.vendors.base import Meaning
-from airflow_ft_events.vendors.words import status_of
+from airflow_ft_events.vendors.words import is_envelope, status_of
 
 T = TypeVar("T")
 
@@ -126,7 +126,7 @@ def read_job(request: ApiRequest, reply: ApiResult, settings: Settings) -> Job:
     """
     answer = raise_for_status(request, reply, settings)
     job = read_object(request, answer, settings)
-    if status_of(job) is None:
+    if status_of(job) is None or is_envelope(job):
         raise unreadable(request, answer, settings, "has no job status")
     if job.get("id") is not None and request.job_id and not is_same_job(str(job["id"]), request.job_id):
         raise unreadable(request, answer, settings, "is about another job")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from airflow_ft_events.api.calls import jobs_request, read_jobs
 from airflow_ft_events.api.exchange import ApiRequest, ApiResponse, ApiResult
@@ -183,6 +184,7 @@ class JobList:
         self._wanted = {job_id: at for job_id, at in self._wanted.items() if now - at <= FORGOTTEN_AFTER}
         self._told = {job_id: told for job_id, told in self._told.items() if job_id in self._wanted}
         missing, jobs = set(self._wanted), {}
+        asked_as = {unquote(job_id): job_id for job_id in self._wanted}
         after: str | None = None
         barren = 0
         while missing and barren < BARREN_PAGES:
@@ -195,7 +197,8 @@ class JobList:
             except FineTuningError:
                 self._off_until, self._jobs = now + OFF_FOR, {}
                 return True
-            found = {str(job.get("id")): job for job in page}
+            told = ((unquote(str(job.get("id"))), job) for job in page)
+            found = {asked_as.get(job_id, job_id): job for job_id, job in told}
             barren = 0 if missing & found.keys() else barren + 1
             missing -= found.keys()
             jobs.update({job_id: job for job_id, job in found.items() if job_id in self._wanted})

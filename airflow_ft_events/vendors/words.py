@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from airflow_ft_events.jobs import JobState
+from airflow_ft_events.jobs import JobState, Outcome
 
 _SEPARATORS = re.compile(r"[\s_.:-]+")
 _HUMPS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z]+")
@@ -17,6 +17,8 @@ _PREFIX = re.compile(
 """What may stand before a word: the name of an enumeration. ``training_`` or ``run_`` alone is no such name:
 a training that has completed is a stage of its job."""
 _NAMES = ("status", "state", "phase", "value", "name")
+_OF_A_JOB = {"id", "job_id", "model", "created_at", "finished_at", "training_file", "fine_tuned_model"}
+_OF_A_JOB |= {"hyperparameters", "trained_tokens"}
 _DEEPEST = 3
 _LONGEST = 100
 
@@ -138,6 +140,19 @@ def status_of(job: Mapping[str, object]) -> str | None:
     :returns: the word as it came; None if there is none.
     """
     return next(filter(None, (_word_in(job.get(name), _DEEPEST) for name in ("status", "state"))), None)
+
+
+def is_envelope(job: Mapping[str, object]) -> bool:
+    """
+    Tell whether what has a status is no job, but an envelope or a gateway's own report.
+
+    :param job: an object that has a status.
+    :returns: True for an end in other words than OpenAI's (``success``, ``error``) with nothing of a job
+        beside it: that status is the request's. A word that the table lacks is left to the connection.
+    """
+    form = canonical(status_of(job) or "")
+    state = _STATES.get(form, JobState.UNKNOWN)
+    return state.outcome is not None and form not in set(Outcome) and not job.keys() & _OF_A_JOB
 
 
 def _word_in(value: object, levels: int) -> str | None:

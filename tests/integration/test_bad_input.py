@@ -338,6 +338,10 @@ def test_an_odd_event_is_kept_as_it_came_and_breaks_no_wait(
         {"id": "ftjob-1", "status": None},
         {"id": "ftjob-1", "status": True},
         {"error": {"message": "no"}},
+        {"status": "success", "data": {"id": "ftjob-1", "status": "running"}},
+        {"status": "completed", "result": {"id": "ftjob-1", "status": "running"}},
+        {"status": "error", "message": "upstream timed out"},
+        {"status": "timeout", "code": 504},
     ],
     ids=[
         "another job",
@@ -347,6 +351,10 @@ def test_an_odd_event_is_kept_as_it_came_and_breaks_no_wait(
         "null status",
         "status true",
         "an error with 200",
+        "an envelope",
+        "another envelope",
+        "a gateway's report",
+        "a gateway's timeout",
     ],
 )
 def test_an_answer_about_no_job_or_another_is_never_a_success(
