@@ -23,7 +23,10 @@ _FINISHED: tuple[str, ...] = (
 _FINISHED += ("failed_at", "cancelled_at", "canceled_at")
 _FINISHED_FORMS = {name.replace("_", ""): rank for rank, name in enumerate(_FINISHED)}
 """Names of the time at which a job ended, without case and separators; the first that has a time counts."""
-_NO_ERRORS = ("", "none", "null")
+_NO_ERRORS = frozenset(
+    ("", "none", "null", "n/a", "no error", "no errors", "ok", "success", "succeeded", "0", "200")
+)
+"""What servers write into an error that is none: ``{"code": "200", "message": "success"}``."""
 _DEEPEST = 20
 
 
@@ -64,14 +67,15 @@ def says_error(value: object, *, depth: int = _DEEPEST) -> bool:
 
     :param value: the field as the server wrote it.
     :param depth: how many levels are looked at; whatever lies deeper counts. Default 20.
-    :returns: False for null, false, 0, an empty text, "None", and an object or a list with nothing but these.
+    :returns: False for null, false, 0, 200, texts such as "", "None", "OK" and "no error", and an object or a
+        list with nothing but these.
     """
     if isinstance(value, str):
-        return value.strip().lower() not in _NO_ERRORS
+        return value.strip(" \t\r\n.").lower() not in _NO_ERRORS
     if depth and isinstance(value, Mapping | list):
         parts = value.values() if isinstance(value, Mapping) else value
         return any(says_error(part, depth=depth - 1) for part in parts)
-    return bool(value)
+    return bool(value) and value != 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,6 +224,7 @@ NO_ERROR = [
     {"code": None, "message": "", "param": None},
 ]
 NO_ERROR += [{"code": None, "inner": {"list": []}}]
+NO_ERROR += ["No error.", "N/A", {"code": 0, "message": "OK"}, {"code": "200", "message": "success"}, 200]
 ERRORS = [
     "It broke",
     {"code": "oom"},
