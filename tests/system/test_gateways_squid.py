@@ -49,9 +49,9 @@ def test_wrong_credentials_are_no_verdict_and_are_shown_nowhere(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://worker:wrong-9876@127.0.0.1:{squid.port}")
-    with pytest.raises(AirflowSensorTimeout, match="its status is not known"):
+    with pytest.raises(AirflowSensorTimeout, match="its status was never seen"):
         wait(mode, training.job_id, timeout=2)
-    with pytest.raises(FineTuningApiError, match="407") as refused:
+    with pytest.raises(FineTuningApiError, match="proxy") as refused:
         FineTuningHook().get_job(training.job_id)
     assert "TCP_DENIED/407" in squid.log
     assert training.requests == []
