@@ -56,7 +56,9 @@ def node_with(package: str, *, project: Path, environment: Mapping[str, str]) ->
 
     def build(folder: Path) -> None:
         options = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error"]
-        _install(["npm", "install", "--prefix", folder, *options, package], environment)
+        # not --prefix, which takes the machine's own settings away from npm, its certificates among them
+        (folder / "package.json").write_text('{"private": true}')
+        _install(["npm", "install", *options, package], environment, folder=folder)
 
     return _built(project, build, "node", package) / "node_modules" / package.rpartition("@")[0]
 
@@ -76,9 +78,11 @@ def _built(project: Path, build: Callable[[Path], None], kind: str, *parts: str)
     return folder
 
 
-def _install(command: list[str | Path], environment: Mapping[str, str]) -> None:
+def _install(
+    command: list[str | Path], environment: Mapping[str, str], *, folder: Path | None = None
+) -> None:
     done = subprocess.run(
-        command, env=dict(environment), capture_output=True, text=True, timeout=280, check=False
+        command, env=dict(environment), cwd=folder, capture_output=True, text=True, timeout=280, check=False
     )
     if done.returncode and UNREACHABLE.search(done.stdout + done.stderr):
         _missing("needs the package registry, which cannot be reached")
