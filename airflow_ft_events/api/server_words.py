@@ -28,7 +28,7 @@ class ServerWords(NamedTuple):
     message: str | None = None
 
 
-def words_of(found: Any, *, depth: int = DEEPEST) -> ServerWords:
+def words_of(found: Any, *, depth: int = DEEPEST, most: int = MOST_ERRORS) -> ServerWords:
     """
     Find code and message of an error, in any of the forms that servers and gateways use.
 
@@ -37,6 +37,7 @@ def words_of(found: Any, *, depth: int = DEEPEST) -> ServerWords:
 
     :param found: the decoded body, or a part of it.
     :param depth: levels that are read; default 6.
+    :param most: items of a list that are read; default 5, of lists in a list 1.
     :returns: the words; without a message if none was found.
     """
     if isinstance(found, str):
@@ -44,12 +45,12 @@ def words_of(found: Any, *, depth: int = DEEPEST) -> ServerWords:
     if depth <= 0:
         return ServerWords()
     if isinstance(found, list):
-        said = [words_of(item, depth=depth - 1) for item in found[:MOST_ERRORS]]
+        said = [words_of(item, depth=depth - 1, most=1) for item in found[:most]]
         messages = dict.fromkeys(each.message for each in said if each.message)
         return ServerWords(next((each.code for each in said if each.code), None), "; ".join(messages) or None)
     if not isinstance(found, dict):
         return ServerWords()
-    inner = words_of(found.get("error"), depth=depth - 1)
+    inner = words_of(found.get("error"), depth=depth - 1, most=most)
     code = next((str(found[name]) for name in _CODES if _is_code(found.get(name))), None)
     message = inner.message or next(
         (text for name in _MESSAGES if isinstance(found.get(name), str) and (text := readable(found[name]))),
@@ -57,7 +58,7 @@ def words_of(found: Any, *, depth: int = DEEPEST) -> ServerWords:
     )
     for name in _LISTS:
         if message is None:
-            inner = words_of(found.get(name), depth=depth - 1)
+            inner = words_of(found.get(name), depth=depth - 1, most=most)
             message = inner.message
     where = found.get("loc")  # FastAPI's
     if message and isinstance(where, list):
@@ -96,7 +97,7 @@ class _Page(HTMLParser):
         self._within: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _NOT_READ:
+        if tag in _NOT_READ and tag not in self._within:
             self._within.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -81,7 +81,10 @@ class Settings:
 
     def _values(self) -> Iterator[str]:
         """Yield what may be a secret besides the key; error texts quote URLs encoded."""
-        yield from self.headers.values()
+        for value in self.headers.values():
+            yield value
+            # a server may repeat the token without its scheme
+            yield from (part for part in value.split() if NO_WORD <= len(part) < len(value))
         for name, value in self.params.items():
             if len(value) >= NO_WORD and name != "api-version":
                 yield from (value, quote_plus(value))

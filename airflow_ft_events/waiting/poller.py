@@ -147,9 +147,8 @@ class JobPoller:
         result = PollResult(wait=self.interval, server_now=now)
         events = job = NOT_ASKED
         # behind a limiter the second request of each poll may always be the one that is refused
-        job_first = (self._job_first or not self._remembers) and (
-            last or not self._job_route.missing or self._job_route.is_due(now)
-        )
+        due = not self._job_route.missing or self._job_route.is_due(now)
+        job_first = last or (due and (self._job_first or not self._remembers))
         if job_first:
             job = yield from self._read_job(result, now)
         if job.route is not Route.PAUSE and (last or self._events_are_due(now, events_every)):
@@ -225,7 +224,7 @@ class JobPoller:
         if status != self.status:
             result.notes.append(("info", f"Job {self.job_id} is {status}."))
         self.status = status
-        says_over = self._unclear.take(job, announced=self._evidence.announced, now=now)
+        says_over = self._unclear.take(job, self._evidence.announced, server_now=result.server_now, now=now)
         if ended := JobOutcome.of_job(job):
             result.outcome = self.settings.redact.outcome(ended)
         elif job.state is not JobState.ACTIVE:
@@ -333,7 +332,7 @@ class JobPoller:
         if then is Then.GO_BY_EVENTS:
             result.outcome = self._evidence.outcome(job_id=self.job_id, server_now=result.server_now, now=now)
             left = self._evidence.seconds_left(server_now=result.server_now, now=now)
-            if left is not None:
+            if left is not None and left > 0:
                 result.wait = min(result.wait, max(left, 1.0))
         elif then is Then.CONFIRM_SOON:
             self._confirm_soon(result)

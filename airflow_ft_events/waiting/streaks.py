@@ -179,17 +179,19 @@ class Unclear(Streak):
     job: Job | None = None
     announced: Event | None = None
 
-    def take(self, job: Job, *, announced: Event | None, now: float) -> bool:
+    def take(self, job: Job, announced: Event | None, *, server_now: float, now: float) -> bool:
         """
         Take in a job that was read.
 
         :param job: the job.
         :param announced: the event that announces its end; None for none.
-        :param now: seconds since 1970.
+        :param server_now: the server's clock, seconds since 1970.
+        :param now: ours.
         :returns: whether it says that it is over, and not how.
         """
         self.job, self.announced = job, announced
-        if job.state is not JobState.UNKNOWN or (job.finished_at is None and announced is None):
+        finished = job.state is JobState.UNKNOWN and job.finished_at
+        if job.state is not JobState.UNKNOWN or not (announced or (finished and finished <= server_now)):
             self.end()
             return False
         self.add(now=now)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_ft_events.api import server_words
 from airflow_ft_events.api.exchange import ApiRequest, ApiResponse, error_of
 from airflow_ft_events.api.server_words import MOST_OF_A_PAGE, readable, words_of
 
@@ -138,3 +139,12 @@ def test_json_of_any_depth_is_read_or_shown(kit: Any) -> None:
         error_of(ApiRequest(path="/x", what="job ftjob-1"), kit.answer(body, status=400), kit.settings())
     )
     assert '{"error":{"error":' in text
+
+
+def test_lists_in_lists_cost_no_more_texts_than_one_list(mocker: Any) -> None:
+    read = mocker.spy(server_words, "readable")
+    body: Any = ["It broke"] * 5
+    for _ in range(2):
+        body = [{"error": body}] * 5
+    assert server_words.words_of(body).message == "It broke"
+    assert read.call_count <= server_words.MOST_ERRORS

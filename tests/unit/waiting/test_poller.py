@@ -1192,6 +1192,35 @@ def test_during_long_pauses_the_connection_is_read_again_at_most_every_five_minu
     assert read_at[1] - read_at[0] >= 300
 
 
+def test_a_planned_end_is_no_end_of_a_job_whose_status_nobody_knows(kit: Any) -> None:
+    world = World(
+        [step(60, 1)],
+        [(0, "warming"), (5000, "succeeded")],
+        job={"end_time": START + DAY, "finished_at": None},
+    )
+    wait = drive(kit, world)
+    assert wait.outcome is not None
+    assert wait.outcome.succeeded
+
+
+def test_a_job_route_that_fails_when_the_events_decide_is_not_asked_every_second(kit: Any) -> None:
+    world = World(
+        [at(300, SUCCESS)],
+        job_says=lambda now: refused(404) if now < 200 else refused(503),
+    )
+    wait = drive(kit, world, until=4000)
+    assert wait.outcome is None
+    assert wait.polls < 150
+
+
+def test_the_last_look_asks_the_job_first(kit: Any) -> None:
+    asked = []
+    poller = JobPoller(settings=kit.settings(), job_id=JOB)
+    polling = poller.poll(now=START, last=True)
+    asked.append(next(polling).path)
+    assert not asked[0].endswith("/events")
+
+
 def test_a_word_that_nobody_knows_after_a_final_event_ends_the_wait_after_15_minutes(kit: Any) -> None:
     wait = drive(kit, World([at(600, SUCCESS)], [(0, "running"), (600, "archived")]))
     assert isinstance(wait.error, FineTuningStatusUnknown)
