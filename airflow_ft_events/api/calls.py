@@ -128,7 +128,8 @@ def read_job(request: ApiRequest, reply: ApiResult, settings: Settings) -> Job:
     job = read_object(request, answer, settings)
     if status_of(job) is None or is_envelope(job):
         raise unreadable(request, answer, settings, "has no job status")
-    if job.get("id") is not None and request.job_id and not is_same_job(str(job["id"]), request.job_id):
+    given = job.get("id") if job.get("id") is not None else job.get("job_id")
+    if given is not None and request.job_id and not is_same_job(str(given), request.job_id):
         raise unreadable(request, answer, settings, "is about another job")
     return settings.vendor.read_job(job, job_id=request.job_id or "")
 

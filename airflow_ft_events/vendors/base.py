@@ -161,11 +161,12 @@ class Vendor:
         state = self.state_of(word)
         fields = {**inner, **raw, **known} if known else raw
         doubtful = state is JobState.SUCCEEDED and says_error(fields.get("error"))
+        unclear = doubtful or (state.outcome is not None and words.is_contradicted(raw, self.states))
         return Job(
             raw=raw,
             id=job_id,
             vendor=self.name,
-            state=JobState.UNKNOWN if doubtful else state,
+            state=JobState.UNKNOWN if unclear else state,
             fields=fields,
             contradicts_itself=doubtful,
         )

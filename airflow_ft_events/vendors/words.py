@@ -17,8 +17,16 @@ _PREFIX = re.compile(
 """What may stand before a word: the name of an enumeration. ``training_`` or ``run_`` alone is no such name:
 a training that has completed is a stage of its job."""
 _NAMES = ("status", "state", "phase", "value", "name")
-_OF_A_JOB = {"id", "job_id", "model", "created_at", "finished_at", "training_file", "fine_tuned_model"}
-_OF_A_JOB |= {"hyperparameters", "trained_tokens"}
+_OF_A_JOB: tuple[str, ...] = (
+    "id",
+    "job_id",
+    "finished_at",
+    "training_file",
+    "fine_tuned_model",
+    "hyperparameters",
+)
+_OF_A_JOB += ("trained_tokens",)
+_OF_A_REPORT = ("message", "msg", "detail", "data")
 _DEEPEST = 3
 _LONGEST = 100
 
@@ -139,7 +147,7 @@ def status_of(job: Mapping[str, object]) -> str | None:
     :param job: the job as its server described it.
     :returns: the word as it came; None if there is none.
     """
-    return next(filter(None, (_word_in(job.get(name), _DEEPEST) for name in ("status", "state"))), None)
+    return next(_words_in(job), None)  # what lies inside an envelope is not its status
 
 
 def is_envelope(job: Mapping[str, object]) -> bool:
@@ -147,17 +155,45 @@ def is_envelope(job: Mapping[str, object]) -> bool:
     Tell whether what has a status is no job, but an envelope or a gateway's own report.
 
     :param job: an object that has a status.
-    :returns: True for an end in other words than OpenAI's (``success``, ``error``) with nothing of a job
-        beside it: that status is the request's. A word that the table lacks is left to the connection.
+    :returns: True for an end with nothing of a job beside it, in other words than OpenAI's (``success``,
+        ``error``) or beside a message: that status is the request's. A word that the table lacks is left to
+        the connection.
     """
+    if job.get("object") == "list":
+        return True
+    if not job.get("status"):
+        return False  # requests have a status, and no state
     form = canonical(status_of(job) or "")
-    state = _STATES.get(form, JobState.UNKNOWN)
-    return state.outcome is not None and form not in set(Outcome) and not job.keys() & _OF_A_JOB
+    if _STATES.get(form, JobState.UNKNOWN).outcome is None or any(job.get(name) for name in _OF_A_JOB):
+        return False
+    return form not in set(Outcome) or any(job.get(name) for name in _OF_A_REPORT)
 
 
-def _word_in(value: object, levels: int) -> str | None:
-    if isinstance(value, str):
-        return value if value.strip() else None
-    if not isinstance(value, Mapping) or not levels:
-        return None
-    return next(filter(None, (_word_in(value.get(name), levels - 1) for name in _NAMES)), None)
+def is_contradicted(job: Mapping[str, object], taught: Mapping[str, JobState]) -> bool:
+    """
+    Tell whether a job tells two states: ``status: success`` may be the request's, ``state`` the job's.
+
+    :param job: the job as its server described it.
+    :param taught: words that are known for certain, by :func:`canonical` form.
+    :returns: True for an end in other words than OpenAI's, beside a known word for another state.
+    """
+    holders = (job, job.get("data"), job.get("job"))
+    told = [canonical(word) for each in holders if isinstance(each, Mapping) for word in _words_in(each)]
+    if not told or told[0] in set(Outcome) or told[0] in taught:
+        return False
+    states = [_STATES.get(form, JobState.UNKNOWN) for form in told]
+    return states[0].outcome is not None and not {*states[1:]} <= {states[0], JobState.UNKNOWN}
+
+
+def _words_in(job: Mapping[str, object]) -> Iterator[str]:
+    """Every word that tells a state, the one that counts first."""
+    for name in ("status", "state"):
+        yield from _words_of(job.get(name), _DEEPEST)
+
+
+def _words_of(value: object, levels: int) -> Iterator[str]:
+    if isinstance(value, str) and value.strip():
+        yield value
+    elif isinstance(value, Mapping) and levels:
+        for name in _NAMES:
+            yield from _words_of(value.get(name), levels - 1)

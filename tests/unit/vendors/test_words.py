@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_ft_events.jobs import Job, JobState, Outcome
 from airflow_ft_events.vendors import VENDORS, Vendor
-from airflow_ft_events.vendors.words import WORDS, canonical, status_of
+from airflow_ft_events.vendors.words import WORDS, canonical, is_envelope, status_of
 
 STATES = {
     "active": "created pending validating_files queued running in_progress validating training compressing "
@@ -268,3 +268,43 @@ def test_an_error_of_any_depth_is_read() -> None:
     for _ in range(5000):
         deep = [deep]
     assert read({"status": "completed", "error": deep}).contradicts_itself
+
+
+# whose status it is
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"status": "success", "id": "ftjob-1", "state": "RUNNING"},
+        {"id": "ftjob-1", "status": "success", "data": {"status": "running"}},
+        {"id": "ftjob-1", "status": {"value": "completed", "name": "training"}},
+        {"id": "ftjob-1", "status": {"code": 200, "value": "success"}, "state": "running"},
+        {"id": "ftjob-1", "status": "error", "state": "succeeded"},
+    ],
+    ids=repr,
+)
+def test_a_job_that_tells_two_states_is_no_verdict_unless_the_connection_teaches_the_word(
+    job: dict[str, Any],
+) -> None:
+    assert read(job).state is JobState.UNKNOWN
+    word = status_of(job)
+    taught = VENDORS["openai"].with_states({str(word): "succeeded"})
+    assert taught.read_job(job, job_id="ftjob-1").ended is Outcome.SUCCEEDED
+
+
+def test_openais_own_words_and_words_for_the_same_state_stand() -> None:
+    assert read({"id": "ftjob-1", "status": "succeeded", "state": "active"}).ended is Outcome.SUCCEEDED
+    assert read({"id": "ftjob-1", "status": "success", "state": "COMPLETED"}).ended is Outcome.SUCCEEDED
+    assert read({"id": "ftjob-1", "status": "success", "state": "archived"}).ended is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("word", ["failed", "cancelled", "succeeded", "error", "success"])
+@pytest.mark.parametrize(
+    "beside", [{"message": "backend timeout"}, {"detail": "x", "id": None}, {"data": {"id": "ftjob-1"}}]
+)
+def test_an_end_beside_a_message_with_nothing_of_a_job_is_the_requests(
+    word: str, beside: dict[str, Any]
+) -> None:
+    assert is_envelope({"status": word, **beside})
+    assert not is_envelope({"status": word, **beside, "id": "ftjob-1"})
