@@ -26,7 +26,7 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseSensorOper
 
 from airflow_ft_events.clock import Clock, driven_by
 from airflow_ft_events.sensors.fine_tuning import FineTuningEventsSensor
-from airflow_ft_events.simulator import DIALECTS, Simulator
+from airflow_ft_events.simulator import DIALECTS, Simulator, simulate
 
 try:
     from airflow.providers.common.compat.sdk import AirflowRescheduleException
@@ -242,6 +242,26 @@ def vendor() -> str:
 def family(vendor: str) -> Family:
     """What the test must know of its server family."""
     return FAMILIES[vendor]
+
+
+class Moment:
+    """A simulator's clock that stands still until a test moves it."""
+
+    now = START
+
+
+@pytest.fixture
+def moment() -> Moment:
+    return Moment()
+
+
+@pytest.fixture
+def served(moment: Moment) -> Iterator[Callable[..., Simulator]]:
+    """Start simulators whose clock is ``moment``."""
+    with ExitStack() as stack:
+        yield lambda *jobs, **options: stack.enter_context(
+            simulate(*jobs, clock=lambda: moment.now, **options)
+        )
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,26 +9,7 @@ import requests
 
 from airflow_ft_events.simulator import DIALECTS, Simulator, simulate
 
-START = 1_800_000_000.0
 vendors = pytest.mark.parametrize("vendor", DIALECTS)
-
-
-class Moment:
-    """A clock that stands still until a test moves it."""
-
-    now = START
-
-
-@pytest.fixture
-def moment() -> Moment:
-    return Moment()
-
-
-@pytest.fixture
-def served(moment: Moment) -> Iterator[Callable[..., Simulator]]:
-    """Start simulators without jobs."""
-    with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(simulate([], clock=lambda: moment.now, **options))
 
 
 def call(sim: Simulator, path: str = "", *, method: str = "GET", **options: Any) -> requests.Response:
@@ -48,8 +27,8 @@ def create(sim: Simulator, **told: Any) -> requests.Response:
 
 
 @vendors
-def test_a_created_job_runs_to_its_end(vendor: str, served: Any, moment: Moment) -> None:
-    sim = served(vendor=vendor, speed=10)
+def test_a_created_job_runs_to_its_end(vendor: str, served: Any, moment: Any) -> None:
+    sim = served([], vendor=vendor, speed=10)
     answer = create(sim, suffix="mine")
     assert answer.status_code == (201 if vendor == "azure" else 200)
     job = answer.json()
@@ -66,7 +45,7 @@ def test_a_created_job_runs_to_its_end(vendor: str, served: Any, moment: Moment)
 
 @vendors
 def test_a_body_that_asks_for_no_model_is_refused_in_the_familys_words(vendor: str, served: Any) -> None:
-    sim = served(vendor=vendor)
+    sim = served([], vendor=vendor)
     answer = call(sim, method="POST", json={"training_file": "file-1"})
     assert answer.status_code == 400
     assert (
@@ -78,8 +57,8 @@ def test_a_body_that_asks_for_no_model_is_refused_in_the_familys_words(vendor: s
     assert sim.job_ids == []
 
 
-def test_created_jobs_run_as_the_server_was_told(served: Any, moment: Moment) -> None:
-    sim = served(outcome="failed", created_jobs={"duration": 60, "steps": 5})
+def test_created_jobs_run_as_the_server_was_told(served: Any, moment: Any) -> None:
+    sim = served([], outcome="failed", created_jobs={"duration": 60, "steps": 5})
     first = create(sim).json()["id"]
     sim.created_jobs["outcome"] = "cancelled"
     second = create(sim).json()["id"]
@@ -89,8 +68,8 @@ def test_created_jobs_run_as_the_server_was_told(served: Any, moment: Moment) ->
         simulate([], created_jobs={"speed": 7})
 
 
-def test_a_created_job_shows_what_was_asked_for(served: Any, moment: Moment) -> None:
-    sim = served()
+def test_a_created_job_shows_what_was_asked_for(served: Any, moment: Any) -> None:
+    sim = served([])
     metadata = {"team": "search"}
     told = create(sim, metadata=metadata, seed=42, hyperparameters={"n_epochs": 1}).json()
     assert (told["metadata"], told["seed"], told["validation_file"]) == (metadata, 42, None)
@@ -101,8 +80,8 @@ def test_a_created_job_shows_what_was_asked_for(served: Any, moment: Moment) -> 
     assert not [event for event in events if event["data"] and "valid_loss" in event["data"]]
 
 
-def test_a_reinforcement_job_reports_rewards_and_no_losses(served: Any, moment: Moment) -> None:
-    sim = served()
+def test_a_reinforcement_job_reports_rewards_and_no_losses(served: Any, moment: Any) -> None:
+    sim = served([])
     grader = {"type": "string_check", "name": "n", "input": "a", "reference": "b", "operation": "eq"}
     method = {"type": "reinforcement", "reinforcement": {"grader": grader}}
     job_id = create(sim, method=method, validation_file="file-2").json()["id"]
@@ -115,20 +94,20 @@ def test_a_reinforcement_job_reports_rewards_and_no_losses(served: Any, moment: 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"\xff", b"[" * 100_000])
 def test_a_body_that_is_no_json_object_is_refused(body: bytes, served: Any) -> None:
-    answer = call(served(), method="POST", data=body)
+    answer = call(served([]), method="POST", data=body)
     assert answer.status_code == 400
     assert "JSON" in answer.json()["error"]["message"]
 
 
 def test_a_body_beyond_the_limit_is_refused_unread(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    sim = served()
+    sim = served([])
     monkeypatch.setattr("airflow_ft_events.simulator.bodies.read_body.__kwdefaults__", {"most": 100})
     assert call(sim, method="POST", data=b" " * 101).status_code == 413
     assert call(sim, method="POST", data=iter([b" " * 60, b" " * 60])).status_code == 413
 
 
 def test_a_created_job_that_a_fault_answers_was_not_created(served: Any) -> None:
-    sim = served()
+    sim = served([])
     sim.fail_next(route="create", status=503)
     assert create(sim).status_code == 503
     assert sim.job_ids == []

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,23 +16,11 @@ import requests
 
 from airflow_ft_events.simulator import Limiter, RandomFaults, Simulator, simulate
 
-START = 1_800_000_000.0
 EVENTS, JOB = "/ftjob-test/events", "/ftjob-test"
 
 
-class Moment:
-    """A clock that stands still until a test moves it."""
-
-    now = START
-
-
 @pytest.fixture
-def moment() -> Moment:
-    return Moment()
-
-
-@pytest.fixture
-def sim(moment: Moment) -> Iterator[Simulator]:
+def sim(moment: Any) -> Iterator[Simulator]:
     with simulate(clock=lambda: moment.now, job_id="ftjob-test") as running:
         yield running
 
@@ -42,7 +31,7 @@ def get(sim: Simulator, path: str = JOB, *, key: str | None = None, **options: o
     return requests.get(url, headers=headers, timeout=20, **options)  # type: ignore[arg-type]
 
 
-def test_a_limiter_goes_by_the_clock_whatever_the_speed(moment: Moment) -> None:
+def test_a_limiter_goes_by_the_clock_whatever_the_speed(moment: Any) -> None:
     with simulate(clock=lambda: moment.now, job_id="ftjob-test", speed=60) as sim:
         sim.fault = Limiter(rate=1, status=503)
         assert [get(sim, EVENTS).status_code, get(sim).status_code] == [200, 503]
@@ -59,7 +48,7 @@ def test_a_limiter_tells_keys_apart_and_shows_none(sim: Simulator) -> None:
     assert "sk-other-key" not in repr(sim.requests)
 
 
-def test_a_route_may_be_refused_while_the_others_answer(sim: Simulator, moment: Moment) -> None:
+def test_a_route_may_be_refused_while_the_others_answer(sim: Simulator, moment: Any) -> None:
     sim.fault = RandomFaults(["403@events", "404@job,from=60,to=120"])
     seen = []
     for _ in range(3):
@@ -68,7 +57,7 @@ def test_a_route_may_be_refused_while_the_others_answer(sim: Simulator, moment: 
     assert seen == [(403, 200, 200), (403, 404, 200), (403, 200, 200)]
 
 
-def test_a_cache_answers_as_it_did_until_its_time_is_over(sim: Simulator, moment: Moment) -> None:
+def test_a_cache_answers_as_it_did_until_its_time_is_over(sim: Simulator, moment: Any) -> None:
     sim.fault = RandomFaults(["cache=3"])
     assert get(sim).json()["status"] == "validating_files"
     sim.set_status("ftjob-test", "failed")
@@ -84,7 +73,7 @@ def test_a_cache_answers_as_it_did_until_its_time_is_over(sim: Simulator, moment
     assert get(sim, "/ftjob-none").status_code == 200
 
 
-def test_a_stale_server_is_always_some_seconds_behind(sim: Simulator, moment: Moment) -> None:
+def test_a_stale_server_is_always_some_seconds_behind(sim: Simulator, moment: Any) -> None:
     moment.now += 296
     assert get(sim).json()["status"] == "succeeded"
     sim.fault = RandomFaults(["stale=5"])
@@ -132,7 +121,7 @@ def test_a_body_comes_at_the_bandwidth_that_was_asked_for(sim: Simulator) -> Non
     assert time.monotonic() - began >= 0.09
 
 
-def test_an_event_stream_brings_the_events_and_stays_open(sim: Simulator, moment: Moment) -> None:
+def test_an_event_stream_brings_the_events_and_stays_open(sim: Simulator, moment: Any) -> None:
     moment.now += 40
     sim.fault = RandomFaults(["sse"])
     with get(sim, EVENTS, stream=True) as answer:
@@ -146,7 +135,7 @@ def test_an_event_stream_brings_the_events_and_stays_open(sim: Simulator, moment
 
 
 @pytest.mark.parametrize("fault", ["sse", "slow-close=600", "bandwidth=1"])
-def test_stopping_waits_for_no_response_that_a_fault_keeps_open(fault: str, moment: Moment) -> None:
+def test_stopping_waits_for_no_response_that_a_fault_keeps_open(fault: str, moment: Any) -> None:
     before = set(threading.enumerate())
     with simulate(clock=lambda: moment.now, job_id="ftjob-test") as sim:
         sim.fault = RandomFaults([fault])

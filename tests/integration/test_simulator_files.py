@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import openai
 import pytest
 import requests
 
-from airflow_ft_events.simulator import DIALECTS, Simulator, simulate
+from airflow_ft_events.simulator import DIALECTS, Simulator
 from airflow_ft_events.simulator.files import step_csv
 
-START = 1_800_000_000.0
 LINES = b'{"messages": []}\n' * 10
-
-
-class Moment:
-    """A clock that stands still until a test moves it."""
-
-    now = START
-
-
-@pytest.fixture
-def moment() -> Moment:
-    return Moment()
-
-
-@pytest.fixture
-def served(moment: Moment) -> Iterator[Callable[..., Simulator]]:
-    """Start simulators."""
-    with ExitStack() as stack:
-        yield lambda *jobs, **options: stack.enter_context(
-            simulate(*jobs, clock=lambda: moment.now, **options)
-        )
 
 
 def call(sim: Simulator, path: str, *, method: str = "GET", **options: Any) -> requests.Response:
@@ -144,7 +121,7 @@ def test_the_room_for_files_is_limited(served: Any) -> None:
     assert upload(sim, b"").ok
 
 
-def test_files_are_listed_newest_first_in_pages_and_by_purpose(served: Any, moment: Moment) -> None:
+def test_files_are_listed_newest_first_in_pages_and_by_purpose(served: Any, moment: Any) -> None:
     sim = served([])
     ids = []
     for purpose in ("fine-tune", "batch", "fine-tune"):
@@ -162,9 +139,7 @@ def test_files_are_listed_newest_first_in_pages_and_by_purpose(served: Any, mome
 
 
 @pytest.mark.parametrize("vendor", ["openai", "azure-v1"])
-def test_a_success_leaves_a_file_with_the_numbers_of_each_step(
-    vendor: str, served: Any, moment: Moment
-) -> None:
+def test_a_success_leaves_a_file_with_the_numbers_of_each_step(vendor: str, served: Any, moment: Any) -> None:
     sim = served(["succeeded", "failed"], vendor=vendor)
     assert call(sim, "/files").json()["data"] == []
     moment.now += 1000
@@ -183,7 +158,7 @@ def test_a_success_leaves_a_file_with_the_numbers_of_each_step(
     assert call(sim, f"/files/{file_id}").status_code == 404
 
 
-def test_a_recorded_job_leaves_its_own_results(served: Any, moment: Moment) -> None:
+def test_a_recorded_job_leaves_its_own_results(served: Any, moment: Any) -> None:
     log = {
         "events": [
             {"message": "Step 1", "type": "metrics", "data": {"step": 1, "train_mean_reward": 0.5}},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,29 +9,9 @@ import openai
 import pytest
 import requests
 
-from airflow_ft_events.simulator import DIALECTS, JobEndedError, JobStateError, Simulator, simulate
+from airflow_ft_events.simulator import DIALECTS, JobEndedError, JobStateError, Simulator
 
 START = 1_800_000_000.0
-
-
-class Moment:
-    """A clock that stands still until a test moves it."""
-
-    now = START
-
-
-@pytest.fixture
-def moment() -> Moment:
-    return Moment()
-
-
-@pytest.fixture
-def served(moment: Moment) -> Iterator[Callable[..., Simulator]]:
-    """Start simulators."""
-    with ExitStack() as stack:
-        yield lambda *jobs, **options: stack.enter_context(
-            simulate(*jobs, clock=lambda: moment.now, **options)
-        )
 
 
 def call(sim: Simulator, path: str = "", *, method: str = "GET", **options: Any) -> requests.Response:
@@ -48,7 +26,7 @@ def call(sim: Simulator, path: str = "", *, method: str = "GET", **options: Any)
 # checkpoints
 
 
-def test_checkpoints_are_those_of_the_log_and_the_model_newest_first(served: Any, moment: Moment) -> None:
+def test_checkpoints_are_those_of_the_log_and_the_model_newest_first(served: Any, moment: Any) -> None:
     sim = served()
     assert call(sim, f"/{sim.job_id}/checkpoints").json()["data"] == []
     moment.now += 1000
@@ -70,9 +48,7 @@ def test_checkpoints_are_those_of_the_log_and_the_model_newest_first(served: Any
 
 
 @pytest.mark.parametrize("vendor", DIALECTS)
-def test_a_success_has_a_final_checkpoint_in_the_familys_form(
-    vendor: str, served: Any, moment: Moment
-) -> None:
+def test_a_success_has_a_final_checkpoint_in_the_familys_form(vendor: str, served: Any, moment: Any) -> None:
     sim = served(vendor=vendor)
     moment.now += 1000
     newest = call(sim, f"/{sim.job_id}/checkpoints").json()["data"][0]
@@ -88,7 +64,7 @@ def test_a_success_has_a_final_checkpoint_in_the_familys_form(
 
 @pytest.mark.parametrize("vendor", ["openai", "azure", "azure-v1"])
 def test_a_paused_job_stands_still_and_goes_on_where_it_stopped(
-    vendor: str, served: Any, moment: Moment
+    vendor: str, served: Any, moment: Any
 ) -> None:
     sim = served(vendor=vendor)
     undisturbed = sim.list_events(sim.job_id, future=True)
@@ -115,7 +91,7 @@ def test_a_family_without_pause_has_no_such_route(vendor: str, served: Any) -> N
     assert call(sim, f"/{sim.job_id}/pause", method="POST").status_code == 404
 
 
-def test_a_paused_job_can_be_cancelled_and_an_ended_one_not_paused(served: Any, moment: Moment) -> None:
+def test_a_paused_job_can_be_cancelled_and_an_ended_one_not_paused(served: Any, moment: Any) -> None:
     sim = served(["succeeded", "succeeded"])
     moment.now += 100
     sim.pause(sim.job_ids[0])
@@ -130,7 +106,7 @@ def test_a_paused_job_can_be_cancelled_and_an_ended_one_not_paused(served: Any, 
         sim.cancel(sim.job_ids[1])
 
 
-def test_the_official_client_pauses_resumes_and_reads_checkpoints(served: Any, moment: Moment) -> None:
+def test_the_official_client_pauses_resumes_and_reads_checkpoints(served: Any, moment: Any) -> None:
     sim = served()
     moment.now += 100
     with openai.OpenAI(base_url=sim.base_url, api_key=sim.api_key, max_retries=0) as client:
@@ -144,7 +120,7 @@ def test_the_official_client_pauses_resumes_and_reads_checkpoints(served: Any, m
 # the list's filter
 
 
-def test_jobs_are_listed_by_their_metadata(served: Any, moment: Moment) -> None:
+def test_jobs_are_listed_by_their_metadata(served: Any, moment: Any) -> None:
     sim = served([])
     both = sim.add_job(metadata={"team": "search", "tier": "1"})
     moment.now += 1
@@ -180,7 +156,7 @@ def steps(found: list[dict[str, float]], kind: str = "train/loss") -> list[int]:
     return [int(row["train/global_step"]) for row in found if kind in row]
 
 
-def test_together_tells_the_numbers_of_a_job_apart_from_its_events(served: Any, moment: Moment) -> None:
+def test_together_tells_the_numbers_of_a_job_apart_from_its_events(served: Any, moment: Any) -> None:
     sim = served(vendor="together")
     assert rows(sim) == []
     moment.now += 150
@@ -194,7 +170,7 @@ def test_together_tells_the_numbers_of_a_job_apart_from_its_events(served: Any, 
     assert START * 1e9 < found[0]["timestamp"] < (START + 300) * 1e9
 
 
-def test_together_filters_and_thins_out_its_rows(served: Any, moment: Moment) -> None:
+def test_together_filters_and_thins_out_its_rows(served: Any, moment: Any) -> None:
     sim = served(vendor="together")
     moment.now += 1000
     assert steps(rows(sim, global_step_from=10, global_step_to=12)) == [10, 11, 12]
@@ -209,7 +185,7 @@ def test_together_filters_and_thins_out_its_rows(served: Any, moment: Moment) ->
         assert call(sim, f"/{sim.job_id}/metrics", params={name: "x"}).status_code == 400
 
 
-def test_a_script_may_have_metrics_of_its_own(served: Any, moment: Moment) -> None:
+def test_a_script_may_have_metrics_of_its_own(served: Any, moment: Any) -> None:
     sim = served([], vendor="together")
     sim.add_job(
         metrics=[

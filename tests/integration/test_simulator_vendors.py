@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import datetime
 from typing import Any
 
@@ -38,26 +36,6 @@ LAST = {
 }
 
 
-class Moment:
-    """A clock that stands still until a test moves it."""
-
-    now = START
-
-
-@pytest.fixture
-def moment() -> Moment:
-    return Moment()
-
-
-@pytest.fixture
-def served(moment: Moment) -> Iterator[Callable[..., Simulator]]:
-    """Start simulators."""
-    with ExitStack() as stack:
-        yield lambda *jobs, **options: stack.enter_context(
-            simulate(*jobs, clock=lambda: moment.now, **options)
-        )
-
-
 def ask(sim: Simulator, path: str = "", *, method: str = "GET", key: str = "", **query: Any) -> Any:
     """Ask as the vendor's documentation says."""
     name = sim.dialect.name
@@ -76,7 +54,7 @@ def seconds(at: Any) -> float:
 
 
 @vendors
-def test_the_routes_are_the_vendors(vendor: str, served: Any, moment: Moment) -> None:
+def test_the_routes_are_the_vendors(vendor: str, served: Any, moment: Any) -> None:
     sim = served(["succeeded", "cancelled"], vendor=vendor)
     moment.now += 10
     job_id = sim.job_id
@@ -92,7 +70,7 @@ def test_the_routes_are_the_vendors(vendor: str, served: Any, moment: Moment) ->
 
 @vendors
 def test_events_come_in_the_vendors_order_oldest_to_newest_or_the_other_way(
-    vendor: str, served: Any, moment: Moment
+    vendor: str, served: Any, moment: Any
 ) -> None:
     sim = served(["succeeded"], vendor=vendor)
     moment.now += 1000
@@ -104,9 +82,7 @@ def test_events_come_in_the_vendors_order_oldest_to_newest_or_the_other_way(
 
 
 @vendors
-def test_a_success_ends_with_the_vendors_words_and_its_state(
-    vendor: str, served: Any, moment: Moment
-) -> None:
+def test_a_success_ends_with_the_vendors_words_and_its_state(vendor: str, served: Any, moment: Any) -> None:
     sim = served(["succeeded"], vendor=vendor)
     moment.now += 299
     before = sim.get_job(sim.job_id)["status"]
@@ -121,7 +97,7 @@ def test_a_success_ends_with_the_vendors_words_and_its_state(
 
 @pytest.mark.parametrize("vendor", ["azure", "azure-v1"])
 def test_azure_sends_three_more_events_thirty_to_fifty_five_seconds_after_the_success(
-    vendor: str, served: Any, moment: Moment
+    vendor: str, served: Any, moment: Any
 ) -> None:
     sim = served(["succeeded"], vendor=vendor)
     moment.now += 300
@@ -135,7 +111,7 @@ def test_azure_sends_three_more_events_thirty_to_fifty_five_seconds_after_the_su
 @vendors
 @pytest.mark.parametrize("outcome", ["failed", "cancelled"])
 def test_an_end_that_is_no_success_is_told_in_the_vendors_state(
-    vendor: str, outcome: str, served: Any, moment: Moment
+    vendor: str, outcome: str, served: Any, moment: Any
 ) -> None:
     sim = served([outcome], vendor=vendor)
     moment.now += 1000
@@ -143,7 +119,7 @@ def test_an_end_that_is_no_success_is_told_in_the_vendors_state(
     assert sim.get_job(sim.job_id)["status"] == states[outcome].get(vendor, outcome)
 
 
-def test_together_has_no_ids_no_pages_and_times_in_words(served: Any, moment: Moment) -> None:
+def test_together_has_no_ids_no_pages_and_times_in_words(served: Any, moment: Any) -> None:
     sim = served(["succeeded"], vendor="together")
     moment.now += 1000
     answer = ask(sim, f"/{sim.job_id}/events", limit=2, after="anything").json()
@@ -157,7 +133,7 @@ def test_together_has_no_ids_no_pages_and_times_in_words(served: Any, moment: Mo
     assert list(ask(sim).json()) == ["data"]
 
 
-def test_together_goes_through_its_own_states_and_a_cancel_through_two(served: Any, moment: Moment) -> None:
+def test_together_goes_through_its_own_states_and_a_cancel_through_two(served: Any, moment: Any) -> None:
     sim = served(["succeeded", "succeeded"], vendor="together")
     seen = []
     for _ in range(310):
@@ -181,7 +157,7 @@ def test_together_goes_through_its_own_states_and_a_cancel_through_two(served: A
 
 
 def test_nebius_pages_to_newer_events_and_does_not_say_whether_there_are_more(
-    served: Any, moment: Moment
+    served: Any, moment: Any
 ) -> None:
     sim = served(["succeeded"], vendor="nebius")
     moment.now += 1000
