@@ -249,7 +249,8 @@ class JobPoller:
             result.wait = min(self.interval, GONE_AFTER - missing_for)
             return
         again = yield from self._read_job(result, now)
-        if again.route in (Route.MISSING, Route.DENIED):
+        again = self._job_route.lately(again, keeps=_REFUSED if self._remembers else ())
+        if again.route in _REFUSED:
             result.outcome = claimed
         elif again.route is Route.OK:
             self._job_route.refusals.end()
@@ -257,7 +258,15 @@ class JobPoller:
     # what is done about it
 
     def _decide(self, result: PollResult, events: Answered, job: Answered, *, now: float) -> None:
+        """Do what the table says; behind a limiter a poll may get one answer, and a last refusal stands."""
+        met = (self._events_route, events), (self._job_route, job)
+        paused = [(route, each) for route, each in met if each.route is Route.PAUSE]
+        job_says_nothing = job.route in (Route.PAUSE, Route.NOT_ASKED)
+        events = self._events_route.lately(events, keeps=_REFUSED)
+        job = self._job_route.lately(job, keeps=() if self.job_seen else _REFUSED)
         self._note_routes(result, events, job, now=now)
+        if events.route is Route.PAUSE and not (job_says_nothing or self._job_route.missing):
+            events = NOT_ASKED
         job_said = said_by(job, ok=Said.ENDED if result.outcome is not None else Said.GOES_ON)
         events_said = said_by(events, ok=Said.NEWS if result.events else Said.NOTHING_NEW)
         known = known_of(
@@ -267,7 +276,7 @@ class JobPoller:
             no_job_route=self._job_route.missing and not self.job_seen,
         )
         then = verdict(job_said, events_said, known)
-        if then is not Then.CONFIRM_REFUSAL:
+        if then not in (Then.CONFIRM_REFUSAL, Then.PAUSE):
             self._refusals.end()
         denied = [met.error for met in (job, events) if met.route is Route.DENIED]
         result.denied = bool(denied) and job.route is not Route.OK and then is not Then.PAUSE
@@ -276,31 +285,23 @@ class JobPoller:
         elif then is Then.CONFIRM_REFUSAL:
             self._confirm_refusal(result, next(iter(denied), job.error), now)
         elif then is Then.PAUSE:
-            result.asked = job.route is Route.OK
-            if result.asked:
-                self._answered(result, then, now)
-            paused = (self._events_route, events), (self._job_route, job)
-            route, met = paused[events.route is not Route.PAUSE]
-            self._pause(result, route, met, now)
-            if not result.asked:
-                result.denied = self._connection.is_due(now)
+            result.asked, result.denied = False, self._connection.is_due(now)
         elif then is Then.COUNT_ABSENCE:
             self._count_absence(result, job, now)
         elif then is Then.COUNT_FAILURE:
             self._count_failure(result, job.error or events.error, now)
         elif then is not Then.END:
             self._answered(result, then, now)
+        if paused and not result.over:
+            self._pause(result, *paused[0], now)
 
     def _note_routes(self, result: PollResult, events: Answered, job: Answered, *, now: float) -> None:
         """Remember which routes this server has; one that refuses is asked again soon, then every 5 min."""
-        for route, met in ((self._job_route, job), (self._events_route, events)):
-            if met.route not in (Route.PAUSE, Route.NOT_ASKED):
-                route.pauses.end()
         if not (job.is_404 or job.route in (Route.PAUSE, Route.NOT_ASKED)):
             self._absences.end()
         if job.route is Route.OK:
             self._job_route.refusals.end()
-        elif job.route in _REFUSED and events.route is Route.OK and not self.job_seen:
+        elif job.route in _REFUSED and self._events_route.last is OK and not self.job_seen:
             self._job_route.refusals.add(now=now)
             self._warn_once(
                 result,
@@ -354,7 +355,7 @@ class JobPoller:
     def _pause(self, result: PollResult, route: RouteState, met: Answered, now: float) -> None:
         route.pauses.add(now=now)
         gap = met.pause if met.pause is not None else route.pauses.gap(self.interval)
-        result.wait, result.paused = max(self.interval, gap), True
+        result.wait, result.paused, result.confirming = max(result.wait, self.interval, gap), True, False
         if route.pauses.count == 1 and now - self._pause_noted_at >= PAUSE_NOTED_EVERY:
             self._pause_noted_at = now
             result.warn(f"The server asks for a pause, which says nothing about the job. {met.error}")

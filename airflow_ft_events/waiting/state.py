@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from airflow_ft_events.api.routes import Answered, Route
 from airflow_ft_events.errors import FineTuningError
 from airflow_ft_events.events import Event
 from airflow_ft_events.jobs import JobOutcome
@@ -76,11 +77,13 @@ class RouteState:
     :param asked_at: when it was asked last, seconds since 1970; None where it was not.
     :param refusals: how often in a row it refused while the other route answered.
     :param pauses: how often in a row it asked for a pause.
+    :param last: what it answered last, pauses aside; None for nothing yet.
     """
 
     asked_at: float | None = None
     refusals: Streak = field(default_factory=Streak)
     pauses: Streak = field(default_factory=Streak)
+    last: Answered | None = None
 
     @property
     def missing(self) -> bool:
@@ -91,6 +94,21 @@ class RouteState:
     def asked_again_after(self) -> float:
         """Seconds after which it is asked again, whatever is known of it: soon after a first refusal."""
         return self.refusals.soon(most=ASKED_AGAIN_AFTER) if self.missing else ASKED_AGAIN_AFTER
+
+    def lately(self, met: Answered, *, keeps: Collection[Route]) -> Answered:
+        """
+        Take in what it answered, and return what stands: a pause says nothing, so a last word may outlast it.
+
+        :param met: what its request met in this poll.
+        :param keeps: which answers are last words.
+        :returns: the answer that counts in this poll.
+        """
+        if met.route is Route.PAUSE:
+            return self.last if self.last and self.last.route in keeps else met
+        if met.route is not Route.NOT_ASKED:
+            self.pauses.end()
+            self.last = met
+        return met
 
     def is_due(self, now: float) -> bool:
         """

@@ -104,16 +104,18 @@ def then_of(result: PollResult) -> str:
     text = " ".join(text for _, text in result.notes)
     if result.error is not None:
         return "fails"
-    if result.confirming:
+    if result.confirming or "refuses everything" in text:
         return "confirmed"
-    if result.paused:
-        return "pause"
     if "Poll failed" in text:
         return "failure"
     if "is not found now" in text:
         return "absent"
+    if "only its events, so these decide" in text:
+        return "events decide"
+    if result.paused:
+        return "goes on" if result.asked else "pause"
     assert result.asked
-    return "events decide" if "only its events, so these decide" in text else "goes on"
+    return "goes on"
 
 
 CELLS = cells()

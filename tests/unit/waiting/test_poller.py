@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Any
 
@@ -1163,6 +1163,60 @@ class Limiter:
             return self.refusal
         self.passed_at = now
         return None
+
+
+LIMITED: dict[str, tuple[World, Any, tuple[float, float]]] = {
+    "no job route": (World([*TRAINING, at(1800, SUCCESS)], job_says=NO_ROUTE), "succeeded", (1920, 2600)),
+    "a job unknown from the start": (
+        World(job_says=NO_ROUTE, events_say=NO_ROUTE),
+        FineTuningJobNotFound,
+        (30, 600),
+    ),
+    "a key that is not accepted": (
+        World(job_says=always(refused(401)), events_say=always(refused(401))),
+        FineTuningAuthError,
+        (0, 600),
+    ),
+    "a job deleted later": (
+        World([step(60, 1)], job_says=between(600, math.inf, refused(404))),
+        FineTuningJobNotFound,
+        (720, 2400),
+    ),
+    "a key withdrawn later": (
+        World(
+            [step(60, 1)],
+            job_says=between(600, math.inf, refused(401)),
+            events_say=between(600, math.inf, refused(401)),
+        ),
+        FineTuningAuthError,
+        (630, 1800),
+    ),
+}
+
+
+@pytest.mark.parametrize("limited", LIMITED)
+def test_behind_a_limiter_without_burst_what_a_server_refuses_ends_a_wait_as_elsewhere(
+    kit: Any, limited: str
+) -> None:
+    world, end, (earliest, latest) = LIMITED[limited]
+    limiter, events_say, job_says = Limiter(refused(429)), world.events_say, world.job_says
+    wait = drive(
+        kit,
+        replace(
+            world,
+            events_say=lambda now: limiter(now) or events_say(now),
+            job_says=lambda now: limiter(now) or job_says(now),
+        ),
+    )
+    assert (wait.outcome.outcome if wait.outcome else type(wait.error)) == end
+    assert earliest <= wait.ended_at <= latest
+
+
+@pytest.mark.parametrize("job", [refused(404), refused(503)], ids=["404", "503"])
+def test_events_that_always_pause_hide_no_job_that_cannot_be_asked(kit: Any, job: ApiResponse) -> None:
+    wait = drive(kit, World(job_says=always(job), events_say=always(refused(429))))
+    assert isinstance(wait.error, FineTuningApiError)
+    assert "is unknown" in str(wait.error)
 
 
 def test_during_long_pauses_the_connection_is_read_again_at_most_every_five_minutes_and_a_new_key_is_used(
