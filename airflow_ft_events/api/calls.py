@@ -27,7 +27,7 @@ from airflow_ft_events.events import Event, Order, identify, is_number, server_i
 from airflow_ft_events.jobs import Job, Outcome
 from airflow_ft_events.parameters import is_same_job, quoted
 from airflow_ft_events.vendors.base import Meaning
-from airflow_ft_events.vendors.words import is_envelope, status_of
+from airflow_ft_events.vendors.words import is_being_cancelled, is_envelope, status_of
 
 T = TypeVar("T")
 
@@ -188,7 +188,7 @@ def cancel_job(settings: Settings, job_id: str) -> Generator[ApiRequest, ApiResu
         job = yield from get_job(settings, job_id)
     except FineTuningError:
         raise refusal from None
-    if "cancel" in job.status.lower() or job.ended is Outcome.CANCELLED or _is_empty_success(reply):
+    if is_being_cancelled(job.status) or job.ended is Outcome.CANCELLED or _is_empty_success(reply):
         return job.raw
     raise refusal
 

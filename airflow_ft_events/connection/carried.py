@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,8 +52,9 @@ class Carrier:
             if isinstance(value, list):
                 return [self.fit(each, depth=depth - 1) for each in value]
             fitted: dict[str, Any] = {}
+            alike: Counter[str] = Counter()
             for name, each in value.items():
-                fitted[self._name(name, fitted)] = self.fit(each, depth=depth - 1)
+                fitted[self._name(name, fitted, alike)] = self.fit(each, depth=depth - 1)
             return fitted
         if isinstance(value, float):
             return value if math.isfinite(value) else self._changed(None)
@@ -65,13 +67,16 @@ class Carrier:
             text = self.mask(text)
         return self._changed(_UNCARRIED.sub(REPLACEMENT, text)) if _UNCARRIED.search(text) else text
 
-    def _name(self, name: object, taken: dict[str, Any]) -> str:
+    def _name(self, name: object, taken: dict[str, Any], alike: Counter[str]) -> str:
+        """Fit a name; those that become the same are numbered, so that none is lost."""
         fitted = self._text(str(name))
         if fitted.startswith("__"):
             fitted = self._changed(ESCAPE + fitted)
-        while fitted in taken:
-            fitted = self._changed(ESCAPE + fitted)
-        return fitted
+        free = fitted
+        while free in taken:
+            alike[fitted] += 1
+            free = f"{fitted}{ESCAPE}{alike[fitted] + 1}"
+        return free if free == fitted else str(self._changed(free))
 
     def _changed(self, value: Any) -> Any:
         self.changed += 1

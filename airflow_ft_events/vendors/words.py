@@ -41,9 +41,7 @@ _GOES_ON = """
     compressing converting merging packaging saving exporting registering uploading writing_results
     postprocessing deploying updating finalizing finalising finishing completing succeeding
     resuming resumed restarting restarted retrying retry recovering rescheduling pausing suspending
-    cancel_requested cancellation_requested pending_cancel pending_cancellation cancel_pending cancelling
-    canceling stop_requested pending_stop stopping aborting killing terminating failing failing_over
-    failed_cleaning_up cleaning_up expiring deleting
+    failing failing_over failed_cleaning_up cleaning_up expiring deleting
 """
 _PAUSED = "paused suspended on_hold"
 _SUCCEEDED = """
@@ -53,6 +51,10 @@ _SUCCEEDED = """
 _FAILED = """
     failed failure error errored user_error system_error internal_error failed_validation validation_failed
     rejected expired timed_out timeout
+"""
+_BEING_CANCELLED = """
+    cancel_requested cancellation_requested pending_cancel pending_cancellation cancel_pending cancelling
+    canceling stop_requested pending_stop stopping aborting killing terminating
 """
 _CANCELLED = "cancelled canceled user_cancelled user_canceled stopped aborted killed revoked"
 
@@ -78,7 +80,7 @@ def canonical(word: str) -> str:
 
 def _rows() -> Iterator[tuple[str, JobState]]:
     for state, words in (
-        (JobState.ACTIVE, _GOES_ON),
+        (JobState.ACTIVE, f"{_GOES_ON} {_BEING_CANCELLED}"),
         (JobState.PAUSED, _PAUSED),
         (JobState.SUCCEEDED, _SUCCEEDED),
         (JobState.FAILED, _FAILED),
@@ -94,6 +96,7 @@ A status word → what it means, in any family. Only whole words count, and only
 are ends: ``finished``, ``done``, ``ended`` and ``terminated`` are used for a failed job as well.
 """
 _STATES = {canonical(word): state for word, state in WORDS.items()}
+_CANCELLING = frozenset(map(canonical, _BEING_CANCELLED.split()))
 TAUGHT: Mapping[str, JobState] = MappingProxyType(
     {
         "succeeded": JobState.SUCCEEDED,
@@ -148,6 +151,15 @@ def status_of(job: Mapping[str, object]) -> str | None:
     :returns: the word as it came; None if there is none.
     """
     return next(_words_in(job), None)  # what lies inside an envelope is not its status
+
+
+def is_being_cancelled(status: str) -> bool:
+    """
+    Tell whether a job goes on only until it is cancelled.
+
+    :param status: the word of its status.
+    """
+    return canonical(status) in _CANCELLING
 
 
 def is_envelope(job: Mapping[str, object]) -> bool:
