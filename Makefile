@@ -47,7 +47,7 @@ test-airflow2: venv2 ## run the tests on Airflow 2.11
 	@echo "Running the tests on Airflow $(TWO)"
 	@$(VENV2)/bin/python -m pytest -m "not system" $(WORKERS) $(ordered) $(ARGS)
 
-test-system: venv ## run the tests that need a live Airflow, PostgreSQL, or gateways (about 17 minutes)
+test-system: venv ## run the tests that need a live Airflow, PostgreSQL, or gateways (about 19 minutes)
 	@echo "Running the system tests on Airflow $(LATEST)"
 	@$(VENV)/bin/python -m pytest tests/system $(ARGS)
 
