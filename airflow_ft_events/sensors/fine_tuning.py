@@ -350,7 +350,8 @@ class FineTuningEventsSensor(BaseSensorOperator):
         carrier = self._worker_hook().redact.carrier()
         found: dict[str, Any] = carrier.fit(outcome.as_dict())
         if carrier.changed:
-            self.log.warning("Airflow cannot carry %d values of this result; changed.", carrier.changed)
+            text = "Job %s: Airflow cannot carry %d values of its result, so they were changed."
+            self.log.warning(text, self.job_id, carrier.changed)
         return found
 
     def _worker_hook(self) -> FineTuningHook:
